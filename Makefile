@@ -1,0 +1,89 @@
+# make demo: from a clone to the result. make test: everything that CI tests. Both make .venv first (make setup);
+# what is there already is not made again.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# PYTHON=/path/to/python names the one to use; otherwise scripts/prerequisites looks for one that will do.
+PYTHON ?=
+# ARGS="..." is passed on by demo, test and bench.
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check -qq
+
+# What the extension module is compiled from.
+CORE := setup.py $(wildcard multikernel/_core/build.py multikernel/_core/*.h csrc/*.[ch] csrc/include/multikernel/*.h)
+SHELL_SCRIPTS := .ci/run $(wildcard scripts/* csrc/tests/run)
+
+.PHONY: help setup demo test test-c bench lint types check format lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 10
+
+setup: $(VENV)/.package ## make .venv: the package, its C core, and the tools of demo and test
+
+demo: setup ## run the demo (ARGS="--cpus 0-1")
+	@$(VENV)/bin/multikernel demo $(ARGS)
+
+test: setup test-c ## run every test, C and Python (ARGS="-k ring" for pytest)
+	@$(PY) -m pytest $(ARGS)
+
+test-c: ## run the C core's tests: plain, with ASan and UBSan, with TSan
+	@scripts/prerequisites $(PYTHON) >/dev/null
+	@$(MAKE) -C csrc test
+
+bench: setup ## measure, beside os.pipe and multiprocessing
+	@$(PY) -m pytest benches --benchmark-only $(ARGS)
+
+lint: setup ## check Python and C sources for style and likely bugs
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@git ls-files -co --exclude-standard 'csrc/*.[ch]' | xargs $(VENV)/bin/clang-format --dry-run -Werror
+	@$(MAKE) -C csrc analyze
+	@for script in $(SHELL_SCRIPTS); do bash -n "$$script" || exit; done
+
+types: setup ## check the package's types
+	@$(PY) -m mypy
+
+check: ## what CI runs
+	@$(MAKE) test
+	@$(MAKE) lint types
+
+format: setup ## bring Python and C sources into form
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix --select I .
+	@git ls-files -co --exclude-standard 'csrc/*.[ch]' | xargs $(VENV)/bin/clang-format -i
+
+lock: ## remake requirements-dev.lock (of Python 3.11, so that it is good for all later ones)
+	@scripts/lock requirements-dev.lock
+
+clean: ## remove what make has made, .venv too
+	@$(MAKE) -C csrc clean
+	@rm -rf $(VENV) build dist *.egg-info multikernel/_core/*.so .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A .venv is made anew when its Python is gone or when the checkout was moved or copied: it holds absolute paths.
+ifneq ($(shell test -x $(PY) && cat $(VENV)/.made 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.made
+endif
+
+$(VENV)/.made:
+	@set -e; \
+	python=$$(scripts/prerequisites $(PYTHON)); \
+	echo "setup: making $(VENV) with $$python ($$($$python -V))"; \
+	"$$python" -m venv --clear $(VENV); \
+	pwd > $@
+
+$(VENV)/.requirements: requirements-dev.lock $(VENV)/.made
+	@echo "setup: installing what requirements-dev.lock pins"
+	@$(PIP) install -r requirements-dev.lock
+	@touch $@
+
+# Editable: the sources in the checkout are what runs, and only the C core has to be built again when it changed.
+$(VENV)/.package: pyproject.toml $(CORE) $(VENV)/.requirements
+	@echo "setup: building the C core and installing multikernel"
+	@rm -f multikernel/_core/*.so # one built otherwise under another name would be imported in its place
+	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
