@@ -1,0 +1,304 @@
+/* abi.h: the layout of every page that two processes share.
+ *
+ * Nothing here is code. Each structure is written by exactly one process for as long as it lives and mapped
+ * read-only by everyone else, so this file says who that writer is. Any change of layout or of meaning raises
+ * MK_ABI_VERSION; an attach that finds another version is refused with both numbers.
+ *
+ * The Python side reads these structures through multikernel/_core/cdefs.h, which repeats the fields it needs;
+ * the compiler fills in the offsets there, so the two cannot disagree silently.
+ */
+#ifndef MULTIKERNEL_ABI_H
+#define MULTIKERNEL_ABI_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#error "the ABI header is C11; C++ images use kernel.h"
+#endif
+
+#define MK_ABI_VERSION 1u
+#define MK_MAGIC 0x4c4e524b49544c4dULL /* "MLTIKRNL" as bytes in memory */
+
+#define MK_LINE 128    /* two 64-byte lines: x86 fetches lines in pairs, some AArch64 lines are 128 bytes */
+#define MK_VECTORS 64u /* IPI vectors a lane */
+#define MK_INSTANCES 512u
+#define MK_CLIENT_ID 512u /* sender ids from here up are clients, below are instances; 0 is the host */
+#define MK_NAME_SIZE 68   /* 64 bytes of name, a terminating zero, padding */
+
+/* What a memory object is. The value stands in its header and is checked on attach. */
+enum mk_kind {
+	MK_KIND_PRODUCER = 1, /* head, bell, IPI counters and the data of a lane: its sender writes it */
+	MK_KIND_CONSUMER = 2, /* tail and bell of a lane: its receiver writes it */
+	MK_KIND_STATUS = 3,   /* what an instance says of itself */
+	MK_KIND_CONSOLE = 4,  /* what an instance printed */
+	MK_KIND_MACHINE = 5,  /* what the host says of the machine and of every instance */
+};
+
+/* Begins every memory object. Written before a descriptor of it goes out, except owner and epoch of the two
+ * ends of a Ring, which are written when the end is claimed. */
+struct mk_object {
+	uint64_t magic;
+	uint32_t abi;
+	uint32_t kind;
+	uint64_t size;        /* of the whole object, bytes */
+	uint64_t capacity;    /* lanes: of the data area, a power of two; console: of its text; else 0 */
+	uint32_t data_offset; /* where the data area begins: one page of the machine that made it */
+	uint32_t element;     /* 0: records; else the size of one element, bytes */
+	uint32_t flags;       /* MK_FENCES */
+	uint32_t owner_id;    /* instance or client id; 0 outside a machine */
+	uint64_t epoch;       /* incarnation of the owner */
+	uint32_t owner_pid;
+	uint32_t reserved;
+};
+
+#define MK_FENCES 1u /* this side fences after each publish: the other may sleep without a membarrier */
+
+/* --- lanes ---------------------------------------------------------------------------------------------- */
+
+/* Life of one end of a lane, in its own page. */
+enum mk_end_state {
+	MK_END_UNCLAIMED = 0,
+	MK_END_OPEN = 1,
+	MK_END_CLOSED = 2, /* closed by its owner; a dead owner is known by its pidfd instead */
+};
+
+/* How the owner of a page waits, for the other side to see. The low two bits; the bits above count the parks,
+ * so that one park is rung once however many messages follow. */
+enum mk_parked {
+	MK_AWAKE = 0,
+	MK_MAY_PARK = 1,    /* looks on for some microseconds: fence and look again before ringing */
+	MK_PARKED_FUTEX = 2,  /* sleeps on the other side's bell word */
+	MK_PARKED_SOCKET = 3, /* sleeps in poll or epoll on its side of the lane's socket pair */
+};
+#define MK_PARKED_MODE 3u
+
+/* Written by the sender alone. head, ipi_sequence and bell share the line that a looking receiver loads;
+ * a bell or an IPI is rare, so the line moves no more often than head alone would make it. */
+struct mk_producer {
+	struct mk_object object;
+	_Alignas(MK_LINE) _Atomic uint64_t head; /* bytes ever published */
+	_Atomic uint32_t ipi_sequence;           /* changes with every IPI */
+	_Atomic uint32_t bell;                   /* futex word: changes with every ring */
+	_Alignas(MK_LINE) _Atomic uint32_t parked; /* enum mk_parked: the sender waits for room */
+	_Atomic uint32_t state;                    /* enum mk_end_state */
+	_Atomic uint32_t cpu;                      /* where it last ran, for the other's choice to spin; ~0: unknown */
+	_Alignas(MK_LINE) _Atomic uint64_t ipi[MK_VECTORS]; /* how often each vector was ever raised */
+};
+
+/* Written by the receiver alone. */
+struct mk_consumer {
+	struct mk_object object;
+	_Alignas(MK_LINE) _Atomic uint64_t tail; /* bytes ever released */
+	_Atomic uint32_t bell;                   /* futex word for a sender that waits for room */
+	_Alignas(MK_LINE) _Atomic uint32_t parked; /* enum mk_parked: the receiver waits for messages */
+	_Atomic uint32_t state;
+	_Atomic uint32_t cpu;
+};
+
+/* Begins every record; the payload follows, then padding to MK_RECORD_ALIGN. */
+struct mk_record {
+	uint32_t length; /* of the payload, bytes */
+	uint16_t type;
+	uint16_t subtype;
+	uint64_t id; /* MK_ID_REPLY, MK_ID_REQUEST and a number of the sender's */
+};
+
+#define MK_RECORD_ALIGN 8u
+#define MK_ID_REPLY (1ULL << 63)
+#define MK_ID_REQUEST (1ULL << 62)
+
+/* Message types: the numbers of the multikernel tree (include/linux/multikernel.h). */
+#define MK_MSG_IO 0x1000
+#define MK_MSG_RESOURCE 0x2000
+#define MK_MSG_SYSTEM 0x3000
+#define MK_MSG_USER 0x4000
+#define MK_MSG_NETWORK 0x5000
+#define MK_SYS_HEARTBEAT 0x3001
+#define MK_SYS_SHUTDOWN 0x3002
+#define MK_SYS_SHUTDOWN_ACK 0x3003
+#define MK_SYS_HALTED 0x3004
+#define MK_SHUTDOWN_GRACEFUL 0x01
+
+/* --- pages for watchers ------------------------------------------------------------------------------------ */
+
+/* A value that is published whole: two copies, and a count that says which one to read (a latch: the idea is
+ * Linux's seqcount_latch). Odd: copy 0 is being written, read copy 1. Even: read copy 0. A writer that dies in
+ * the middle leaves a whole copy behind, so nobody waits for it. */
+struct mk_latch {
+	_Atomic uint32_t sequence;
+	uint32_t reserved;
+};
+
+/* What happened on one end of a lane, or on all of an instance: only ever grows. */
+struct mk_counters {
+	_Atomic uint64_t sent, sent_bytes;
+	_Atomic uint64_t received, received_bytes;
+	_Atomic uint64_t ipis_sent, ipis_received;
+	_Atomic uint64_t spins;    /* waits that ended without sleeping */
+	_Atomic uint64_t parks;    /* waits that slept */
+	_Atomic uint64_t wakes;    /* times the other side was rung */
+	_Atomic uint64_t spurious; /* wake-ups that found nothing */
+	_Atomic uint64_t stalls;   /* sends that found the ring full */
+};
+
+#define MK_STATUS_LINKS 60u
+
+/* One link of an instance, in its status page. */
+struct mk_link_status {
+	_Atomic uint32_t used;     /* 0: free; the rest is then meaningless */
+	_Atomic uint32_t peer;     /* id of the party at the other end */
+	_Atomic uint64_t capacity; /* bytes, each way */
+	struct mk_counters counters;
+	_Alignas(MK_LINE) char unused[0];
+};
+
+/* How far an instance has come, by its own account. */
+enum mk_phase {
+	MK_PHASE_SPAWNED = 0,
+	MK_PHASE_PINNED = 1,
+	MK_PHASE_MAPPED = 2,
+	MK_PHASE_IMPORTED = 3,
+	MK_PHASE_ACTIVE = 4, /* main has been entered */
+	MK_PHASE_READY = 5,  /* its first wait, or kernel.ready() */
+	MK_PHASE_ENDING = 6, /* halt was asked, or main has returned */
+};
+
+/* Written by the instance alone: what it says of itself. */
+struct mk_status {
+	struct mk_object object;
+	_Alignas(MK_LINE) _Atomic uint32_t phase; /* enum mk_phase */
+	_Atomic uint32_t cpu;                     /* where it last ran, by sched_getcpu */
+	_Atomic uint64_t heartbeat;               /* CLOCK_MONOTONIC, ns: when its loop last looked */
+	_Atomic uint64_t phase_time[8];           /* CLOCK_MONOTONIC, ns: when each phase was reached; 0: not yet */
+	_Alignas(MK_LINE) struct mk_counters counters; /* of links that are gone; add those of links[] */
+	_Alignas(MK_LINE) _Atomic uint64_t ipi[MK_VECTORS]; /* IPIs received, by vector */
+	_Alignas(MK_LINE) struct mk_link_status links[MK_STATUS_LINKS];
+};
+
+/* The console: lines, each a record; the oldest are overwritten. tail moves before what it leaves is
+ * overwritten, so a reader copies, looks at tail again and drops what was overtaken. */
+struct mk_console {
+	struct mk_object object;
+	_Alignas(MK_LINE) _Atomic uint64_t head; /* bytes ever written */
+	_Atomic uint64_t tail;                   /* where the oldest whole line begins */
+};
+
+struct mk_console_line {
+	uint32_t length; /* of the text, bytes; padded to 8 */
+	uint16_t level;  /* syslog's: 3 error, 4 warning, 6 info, 7 debug */
+	uint16_t flags;  /* MK_CONSOLE_PARTIAL */
+	uint64_t time;   /* CLOCK_MONOTONIC, ns */
+};
+
+#define MK_CONSOLE_PARTIAL 1u /* no newline followed */
+
+/* States of an instance: the multikernel tree's numbers, and standby. */
+enum mk_state {
+	MK_STATE_EMPTY = 0,
+	MK_STATE_READY = 1,
+	MK_STATE_LOADED = 2,
+	MK_STATE_ACTIVE = 3,
+	MK_STATE_FAILED = 4,
+	MK_STATE_STANDBY = 5,
+};
+
+#define MK_CPU_WORDS 16u /* 1024 cpus */
+#define MK_END_TEXT 640
+#define MK_CMDLINE_SIZE 256
+#define MK_CONSOLE_TAIL 512
+
+/* Written by the host: one instance. A latch of two copies in one slot of the machine object. */
+struct mk_instance_record {
+	uint32_t used; /* 0: no such instance */
+	uint32_t id;
+	uint32_t state; /* enum mk_state */
+	uint32_t pid;   /* 0: none */
+	uint64_t epoch; /* 0: never booted */
+	uint64_t state_time; /* CLOCK_MONOTONIC, ns: since when */
+	uint64_t memory;     /* budget, bytes */
+	uint32_t image;      /* id of its image; 0: none */
+	uint32_t exclusive;
+	uint64_t cpus[MK_CPU_WORDS];
+	char name[MK_NAME_SIZE];
+	uint32_t end_code;
+	uint32_t end_signal;
+	uint32_t end_forced;
+	char end_reason[32]; /* "": it never ran; else why its last incarnation ended */
+	char end_traceback[MK_END_TEXT]; /* the tail of it */
+	char cmdline[MK_CMDLINE_SIZE];
+	char console_tail[MK_CONSOLE_TAIL]; /* bytes still in the console's pipe when it died */
+};
+
+struct mk_instance_slot {
+	struct mk_latch latch;
+	struct mk_instance_record copies[2];
+	_Alignas(4096) char end[0];
+};
+
+/* Written by the host: one image. */
+struct mk_image_record {
+	uint32_t used;
+	uint32_t id;
+	uint64_t size; /* bytes */
+	uint32_t users; /* instances that have it loaded */
+	char kind[12];  /* "script", "module" */
+	char digest[65]; /* SHA-256, hex */
+	char name[MK_NAME_SIZE + 27];
+};
+
+struct mk_image_slot {
+	struct mk_latch latch;
+	struct mk_image_record copies[2];
+};
+
+#define MK_IMAGES 128u
+
+/* Written by the host: the machine. */
+struct mk_machine_record {
+	char name[MK_NAME_SIZE];
+	uint32_t host_pid;
+	uint32_t persistent;
+	uint32_t clients;
+	uint64_t boot_time; /* CLOCK_MONOTONIC, ns */
+	uint64_t wall_time; /* CLOCK_REALTIME, ns, at boot_time */
+	uint64_t memory;      /* of the pool, bytes */
+	uint64_t memory_used; /* reserved by instances, bytes */
+	uint64_t cpus[MK_CPU_WORDS]; /* of the pool */
+};
+
+struct mk_machine {
+	struct mk_object object;
+	_Alignas(MK_LINE) struct mk_latch latch;
+	struct mk_machine_record copies[2];
+	_Alignas(4096) struct mk_image_slot images[MK_IMAGES];
+	_Alignas(4096) struct mk_instance_slot instances[MK_INSTANCES];
+};
+
+/* --- the layout, fixed ---------------------------------------------------------------------------------------- */
+
+_Static_assert(sizeof(struct mk_object) == 64, "object header");
+_Static_assert(offsetof(struct mk_producer, head) == 128, "producer.head");
+_Static_assert(offsetof(struct mk_producer, ipi_sequence) == 136, "producer.ipi_sequence");
+_Static_assert(offsetof(struct mk_producer, bell) == 140, "producer.bell");
+_Static_assert(offsetof(struct mk_producer, parked) == 256, "producer.parked");
+_Static_assert(offsetof(struct mk_producer, ipi) == 384, "producer.ipi");
+_Static_assert(sizeof(struct mk_producer) <= 4096, "the producer's words fit the smallest page");
+_Static_assert(offsetof(struct mk_consumer, tail) == 128, "consumer.tail");
+_Static_assert(offsetof(struct mk_consumer, parked) == 256, "consumer.parked");
+_Static_assert(sizeof(struct mk_consumer) <= 4096, "the consumer's words fit the smallest page");
+_Static_assert(sizeof(struct mk_record) == 16, "record header");
+_Static_assert(sizeof(struct mk_counters) == 88, "counters");
+_Static_assert(sizeof(struct mk_link_status) == 128, "link status");
+_Static_assert(offsetof(struct mk_status, phase) == 128, "status.phase");
+_Static_assert(offsetof(struct mk_status, counters) == 256, "status.counters");
+_Static_assert(offsetof(struct mk_status, ipi) == 384, "status.ipi");
+_Static_assert(offsetof(struct mk_status, links) == 896, "status.links");
+_Static_assert(sizeof(struct mk_console_line) == 16, "console line");
+_Static_assert(sizeof(struct mk_instance_slot) == 4096, "instance slot");
+_Static_assert(sizeof(struct mk_image_slot) <= 512, "image slot");
+_Static_assert(offsetof(struct mk_machine, instances) % 4096 == 0, "instances begin on a page");
+_Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "atomics carry no lock");
+
+#endif

@@ -1,0 +1,119 @@
+"""Kernel instances on cores of their own, talking only by messages and interrupts through shared memory.
+
+    import multikernel as mk
+
+Everything public is here; what a name costs to import is paid when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    BootError,
+    Closed,
+    CorruptLane,
+    HandoverError,
+    ImageError,
+    MessageTooLarge,
+    MultikernelError,
+    NotFound,
+    NotOwner,
+    ResourceError,
+    StateError,
+    Timeout,
+    Unsupported,
+)
+
+if TYPE_CHECKING:
+    from .ipi.link import Link
+    from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
+    from .kernel.runtime import Kernel
+    from .machine import Instance, Machine, machines
+    from .shm.receiver import Receiver
+    from .shm.records import Counters, End
+    from .shm.ring import Ring
+    from .shm.sender import Sender
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Counters": "shm.records",
+    "End": "shm.records",
+    "IO": "ipi.messages",
+    "Instance": "machine",
+    "Kernel": "kernel.runtime",
+    "Link": "ipi.link",
+    "Machine": "machine",
+    "Message": "ipi.messages",
+    "NETWORK": "ipi.messages",
+    "RESOURCE": "ipi.messages",
+    "Receiver": "shm.receiver",
+    "Ring": "shm.ring",
+    "SYSTEM": "ipi.messages",
+    "Sender": "shm.sender",
+    "USER": "ipi.messages",
+    "machines": "machine",
+}
+
+__all__ = [
+    "IO",
+    "NETWORK",
+    "RESOURCE",
+    "SYSTEM",
+    "USER",
+    "BootError",
+    "Closed",
+    "CorruptLane",
+    "Counters",
+    "End",
+    "HandoverError",
+    "ImageError",
+    "Instance",
+    "Kernel",
+    "Link",
+    "Machine",
+    "Message",
+    "MessageTooLarge",
+    "MultikernelError",
+    "NotFound",
+    "NotOwner",
+    "Receiver",
+    "ResourceError",
+    "Ring",
+    "Sender",
+    "StateError",
+    "Timeout",
+    "Unsupported",
+    "__version__",
+    "get_include",
+    "machines",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    except ImportError as error:
+        if error.name != f"{__name__}._core._native":
+            raise
+        raise Unsupported(
+            f"multikernel.{name} needs the C core, which is missing here: it is built for Linux, when the package is "
+            f"installed with a C compiler ({error})"
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def get_include() -> str:
+    """The directory of the C core's headers, for `cc -I`."""
+    from pathlib import Path
+
+    return str(Path(__file__).parent / "include")
