@@ -1,0 +1,1 @@
+"""Messages, interrupts and the links that carry them."""

@@ -1,0 +1,141 @@
+"""The host lane: one direction from the host to an instance. It carries SYSTEM/SHUTDOWN, and IPI 0 ("look at your
+control channel"); everything that the instance says to its host goes over the control channel.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from typing import Any, Self
+
+from multikernel.shm.lane import IPI_WAITS, LaneReceiver, LaneSender
+from multikernel.shm.objects import lane_object, reopen
+
+from .messages import SHUTDOWN, SYSTEM
+
+CAPACITY = 4096
+_SHUTDOWN = struct.Struct("=Ii")  # struct mk_shutdown_payload: flags, sender's instance id
+_GRACEFUL = 0x01
+
+
+def _capacity() -> int:
+    return max(CAPACITY, os.sysconf("SC_PAGESIZE"))
+
+
+class HostLane:
+    """The host's end."""
+
+    def __init__(self, sender: LaneSender, fd: int) -> None:
+        self._sender = sender
+        self._fd = fd
+        self._attached = False
+
+    @classmethod
+    def create(cls, instance_id: int, epoch: int) -> Self:
+        """Make the producer object of a lane to one incarnation."""
+        own = lane_object("producer", f"host>{instance_id}", _capacity(), owner_id=0, epoch=epoch)
+        try:
+            sender = LaneSender(own, f"instance {instance_id}")
+            return cls(sender, reopen(own))
+        finally:
+            os.close(own)
+
+    def descriptors(self) -> list[int]:
+        """[producer], read-only, for the instance; still this lane's."""
+        return [self._fd]
+
+    def attach(self, consumer_fd: int, socket_fd: int) -> None:
+        """Attach the instance's consumer object. Both descriptors belong to the lane from now on.
+
+        Raises:
+            CorruptLane: it is not what it must be.
+        """
+        try:
+            self._sender.attach(consumer_fd, owned=True, socket_fd=socket_fd)
+        except BaseException:
+            os.close(socket_fd)
+            raise
+        finally:
+            os.close(consumer_fd)
+        self._attached = True
+
+    def shutdown(self) -> None:
+        """Ask the instance to halt. Never waits; nothing happens to one that is gone."""
+        if self._attached:
+            self._quietly(lambda: self._sender.try_send(_SHUTDOWN.pack(_GRACEFUL, 0), SYSTEM, SHUTDOWN, 0))
+
+    def ring(self) -> None:
+        """Raise IPI 0. Never waits."""
+        if self._attached:
+            self._quietly(lambda: self._sender.ipi(0))
+
+    def _quietly(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except BrokenPipeError:
+            pass  # the instance is ending; its pidfd tells the host so
+
+    def close(self) -> None:
+        """Close the lane. Idempotent."""
+        self._sender.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class HostLaneReceiver:
+    """The instance's end."""
+
+    def __init__(self, receiver: LaneReceiver, fd: int) -> None:
+        self._receiver = receiver
+        self._fd = fd
+        self.attached = False
+
+    @classmethod
+    def create(cls, instance_id: int, epoch: int) -> Self:
+        """Make the consumer object."""
+        own = lane_object("consumer", f"host>{instance_id}", _capacity(), owner_id=instance_id, epoch=epoch)
+        try:
+            receiver = LaneReceiver(own, "the host", ipis=True)
+            return cls(receiver, reopen(own))
+        finally:
+            os.close(own)
+
+    def descriptors(self) -> list[int]:
+        """[consumer], read-only, for the host; still this lane's."""
+        return [self._fd]
+
+    def attach(self, producer_fd: int, socket_fd: int) -> None:
+        """Attach the host's producer object. Both descriptors belong to the lane from now on."""
+        try:
+            self._receiver.attach(producer_fd, owned=True, socket_fd=socket_fd)
+        except BaseException:
+            os.close(socket_fd)
+            raise
+        finally:
+            os.close(producer_fd)
+        self.attached = True
+
+    @property
+    def end(self) -> Any:
+        """The C end, for a wait set."""
+        return self._receiver.end
+
+    def take(self) -> tuple[bool, bool]:
+        """What the host wants: (halt, look at the control channel). Never waits."""
+        halt = False
+        while (record := self._receiver.receive(None, at_once=True)) is not None:
+            if record is IPI_WAITS:
+                while self._receiver.take_ipi() is not None:
+                    look = True
+                return halt, look
+            halt |= record.type == SYSTEM and record.subtype == SHUTDOWN
+        return halt, False
+
+    def close(self) -> None:
+        """Close the lane. Idempotent."""
+        self._receiver.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

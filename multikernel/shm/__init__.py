@@ -1,0 +1,1 @@
+"""Shared memory and what travels beside it: memory objects, rings, doorbells, status pages, channels."""

@@ -1,0 +1,112 @@
+"""The console: a bounded ring of the lines that an instance printed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from multikernel._core import failure, ffi, lib
+from multikernel.errors import CorruptLane
+
+from .objects import refusal
+
+INFO = 6
+"""syslog's level for what a program prints."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line. time_ns: CLOCK_MONOTONIC; level: syslog's; partial: no newline followed it."""
+
+    time_ns: int
+    level: int
+    text: str
+    partial: bool
+
+
+class Console:
+    """The writing side. `fd` is a read-only descriptor to hand out."""
+
+    def __init__(self, writer: Any, fd: int) -> None:
+        self._writer = writer
+        self.fd = fd
+
+    @classmethod
+    def create(cls, owner_id: int = 0, epoch: int = 0, capacity: int = 64 * 1024) -> Console:
+        """Make a console of `capacity` bytes (a power of two)."""
+        out = ffi.new("struct mk_console_writer **")
+        fd = lib.mk_console_create(capacity, owner_id, epoch, out)
+        if fd < 0:
+            raise failure(fd, f"making a console of {capacity} bytes")
+        return cls(out[0], fd)
+
+    def write(self, text: str, level: int = INFO) -> None:
+        """Write text; every newline ends a line."""
+        data = text.encode(errors="replace")
+        lib.mk_console_write(self._writer, level, data, len(data))
+
+    def drain(self, pipe_fd: int) -> None:
+        """Copy everything that comes out of a pipe, by a thread of the core. The descriptor is the console's from now on."""
+        code = lib.mk_console_drain(self._writer, pipe_fd)
+        if code:
+            raise failure(code, "starting the console's thread")
+
+    def finish(self) -> None:
+        """Take what is left in the pipe and unmap; watchers keep what was written. Idempotent."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            lib.mk_console_finish(writer)
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class ConsoleView:
+    """The reading side, from a descriptor; that stays the caller's."""
+
+    def __init__(self, fd: int) -> None:
+        console = ffi.new("const struct mk_console **")
+        self._header = ffi.new("struct mk_object *")
+        self._console: Any = None
+        self._generation = lib.mk_fork_generation()
+        why = ffi.new("uint32_t *")
+        code = lib.mk_console_open(fd, console, self._header, why)
+        if code:
+            raise refusal(code, why[0], self._header, "console")
+        self._console = console[0]
+
+    def lines(self, since: int = 0) -> tuple[list[Line], int]:
+        """The lines from position `since` on (0: the oldest that is left), and the position after them."""
+        if self._console is None:
+            raise ValueError("this console view was closed")
+        position = ffi.new("uint64_t *", since)
+        line = ffi.new("struct mk_console_line *")
+        text = ffi.new("char[]", lib.MK_CONSOLE_LINE_MAX)
+        found = []
+        while True:
+            code = lib.mk_console_next(self._console, self._header, position, line, text)
+            if code < 0:
+                raise CorruptLane("this is no console, or its writer scribbled over it")
+            if not code:
+                return found, position[0]
+            words = ffi.buffer(text, line.length)[:].decode(errors="replace")
+            found.append(Line(line.time, line.level, words, bool(line.flags & lib.MK_CONSOLE_PARTIAL)))
+
+    def text(self) -> str:
+        """All that is left, as it was printed."""
+        return as_text(self.lines()[0])
+
+    def close(self) -> None:
+        """Unmap. Idempotent."""
+        console, self._console = self._console, None
+        if console is not None and self._generation == lib.mk_fork_generation():
+            lib.mk_console_close(console, self._header)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def as_text(lines: list[Line]) -> str:
+    """Lines as they were printed."""
+    return "".join(line.text if line.partial else f"{line.text}\n" for line in lines)

@@ -1,0 +1,68 @@
+"""What a ring carries: records of bytes, or elements of one numpy dtype and shape."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Format:
+    """The elements of a ring. size: of one, bytes; 0 for records, which have no dtype."""
+
+    dtype: Any = None
+    shape: tuple[int, ...] = ()
+    size: int = 0
+
+    @classmethod
+    def of(cls, dtype: Any, shape: int | tuple[int, ...]) -> Format:
+        """From what `Ring` was given; ValueError for an object dtype, or a shape without a dtype."""
+        if dtype is None:
+            if shape not in ((), None):
+                raise ValueError(f"shape={shape!r} without a dtype: records are bytes and have no shape")
+            return cls()
+        import numpy as np  # only rings with a dtype need it
+
+        full = np.dtype((np.dtype(dtype), shape))
+        if full.hasobject:
+            raise ValueError(f"dtype {full}: objects cannot lie in shared memory; pickle them into records")
+        if not full.itemsize:
+            raise ValueError(f"dtype {full} has no size")
+        return cls(full.base, tuple(full.shape), full.itemsize)
+
+    def array(self, n: int) -> Any:
+        """A new array for `n` elements."""
+        import numpy as np
+
+        return np.empty((n, *self.shape), self.dtype)
+
+    def check(self, elements: Any, *, many: bool) -> Any:
+        """`elements` as the array that they are; nothing is converted, so nothing is copied.
+
+        Raises:
+            TypeError: no array, or of another dtype.
+            ValueError: of another shape, or not contiguous.
+        """
+        import numpy as np
+
+        if not isinstance(elements, (np.ndarray, np.generic)):
+            raise TypeError(f"this ring carries {self}: send a numpy array of them, not {type(elements).__name__}")
+        if elements.dtype != self.dtype:
+            raise TypeError(f"this ring carries {self.dtype}, the array has {elements.dtype}: convert it with .astype")
+        inner = elements.shape[1:] if many else elements.shape
+        if inner != self.shape or (many and not elements.ndim):
+            wanted = f"(n, {', '.join(map(str, self.shape))})" if many else str(self.shape)
+            raise ValueError(f"this ring carries shape {wanted}, the array has {elements.shape}")
+        if not elements.flags.c_contiguous:
+            raise ValueError("the array must be contiguous: send numpy.ascontiguousarray of it")
+        return elements
+
+    def capacity(self, least: int) -> int:
+        """The bytes for a ring of at least `least`: a power of two, room for one element."""
+        return 1 << math.ceil(math.log2(max(least, self.size, 1)))
+
+    def __str__(self) -> str:
+        if not self.size:
+            return "records"
+        return f"{self.dtype}{list(self.shape) if self.shape else ''}"

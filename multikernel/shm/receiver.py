@@ -1,0 +1,227 @@
+"""`Receiver`: the receiving end of a ring."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from multikernel.errors import Closed, NotOwner
+
+from .format import Format
+from .handles import Handle
+from .lane import LaneReceiver
+from .views import View
+from .waiting import WaitPolicy, policy_number
+
+
+class Receiver:
+    """The receiving end of a `Ring`. The first call that receives claims it for this process.
+
+    Iterating gives messages until the sender is gone. One thread at a time, as with `Sender`.
+    """
+
+    def __init__(self, handle: Handle, format_: Format, wait: WaitPolicy) -> None:
+        self._handle = handle
+        self._format = format_
+        self._wait = wait
+        self._lane: LaneReceiver | None = None
+        self._closed = False
+
+    @classmethod
+    def from_fds(
+        cls, fds: Sequence[int], *, dtype: Any = None, shape: int | tuple[int, ...] = (), wait: WaitPolicy = "adaptive"
+    ) -> Receiver:
+        """An end from what `detach` gave. See `Sender.from_fds`."""
+        policy_number(wait)
+        own, peer, socket = fds
+        return cls(Handle(own, peer, socket), Format.of(dtype, shape), wait)
+
+    def detach(self) -> tuple[int, int, int]:
+        """Give up this end: its descriptors are the caller's, to pass on. NotOwner if it was claimed."""
+        if self._lane is not None:
+            raise NotOwner("this receiver is claimed by this process: it can no longer be passed on")
+        return self._handle.give_up()
+
+    def recv(self, timeout: float | None = None) -> Any:
+        """The next message, copied; waits while the ring is empty.
+
+        Args:
+            timeout: seconds to wait. None: no limit; 0: do not wait.
+
+        Returns:
+            bytes; on a ring with a dtype an array of one element's shape.
+
+        Raises:
+            TimeoutError: nothing came within `timeout`.
+            Closed: the sender is gone and all that it had sent has been received.
+            CorruptLane: the sender wrote what cannot be.
+        """
+        if self._format.size:
+            array = self._format.array(1)
+            self._ready().receive_elements(1, self._format.size, _flat(array), timeout)
+            return array[0]
+        return self._ready().receive(timeout).payload
+
+    def try_recv(self) -> Any:
+        """As `recv`, without waiting; None when nothing is there."""
+        if self._format.size:
+            array = self._format.array(1)
+            count = self._ready().receive_elements(1, self._format.size, _flat(array), None, at_once=True)
+            return array[0] if count else None
+        record = self._ready().receive(None, at_once=True)
+        return None if record is None else record.payload
+
+    def recv_many(self, limit: int, timeout: float | None = None) -> Any:
+        """Up to `limit` messages, oldest first. Waits for the first, then takes what is there.
+
+        Args:
+            limit: most messages to take, >= 1.
+            timeout: seconds to wait for the first.
+
+        Returns:
+            A list of bytes; on a ring with a dtype an array of shape (n, *shape), 1 <= n <= limit. Copies both.
+
+        Raises:
+            ValueError: `limit` is below 1.
+            TimeoutError, Closed: as `recv`.
+        """
+        return self._recv_many(limit, timeout, at_once=False)
+
+    def try_recv_many(self, limit: int) -> Any:
+        """As `recv_many`, without waiting: an empty list or array when nothing is there."""
+        return self._recv_many(limit, None, at_once=True)
+
+    def _recv_many(self, limit: int, timeout: float | None, *, at_once: bool) -> Any:
+        if limit < 1:
+            raise ValueError(f"recv_many({limit}): the least is 1")
+        if not self._format.size:
+            records = self._ready().receive_many(limit, timeout, at_once=at_once)
+            return [record.payload for record in records]
+        most = self._ready().view().capacity // self._format.size
+        array = self._format.array(min(limit, most))
+        count = self._ready().receive_elements(len(array), self._format.size, _flat(array), timeout, at_once=at_once)
+        return array[:count]
+
+    def recv_into(self, buffer: Any, timeout: float | None = None) -> int:
+        """Receive into memory of one's own.
+
+        Args:
+            buffer: a writable contiguous buffer. Records: at least as long as the next one, else ValueError and the record
+                stays. With a dtype: an array of shape (n, *shape), n >= 1.
+            timeout: seconds to wait.
+
+        Returns:
+            Bytes of the record; with a dtype the number of elements, 1 <= count <= n.
+        """
+        if self._format.size:
+            array = self._format.check(buffer, many=True)
+            return self._ready().receive_elements(len(array), self._format.size, _flat(array), timeout)
+        target = memoryview(buffer)
+        if target.readonly or not target.c_contiguous:
+            raise ValueError("recv_into needs a writable, contiguous buffer")
+        target = target.cast("B")
+        with self.peek(timeout) as view:
+            length = len(view)
+            if length > len(target):
+                raise ValueError(f"the next message has {length} bytes, the buffer {len(target)}; it stays in the ring")
+            target[:length] = view
+        return length
+
+    def peek(self, timeout: float | None = None, *, limit: int = 1) -> View:
+        """The next message where it lies: `with rx.peek() as view: ...`. Its space is given back at the end of the block.
+
+        Args:
+            timeout: seconds to wait.
+            limit: on a ring with a dtype, most elements to see.
+
+        Returns:
+            A block whose value is a read-only memoryview of bytes. An exception in the block takes nothing: the message
+            is next again.
+
+        Raises:
+            BufferError: at the end of the block, if an array or slice made from the view is alive.
+        """
+        if self._format.size:
+            return self._ready().peek_elements(max(1, limit), self._format.size, timeout)
+        return self._ready().peek(timeout)
+
+    def fileno(self) -> int:
+        """A descriptor for event loops, level-triggered: readable while a message is unread or the sender is gone."""
+        return self._ready().fileno()
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that the ring holds."""
+        return int(self._ready().view().capacity)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this end was closed here, or the sender is gone (unread messages may be left)."""
+        return self._closed or (self._lane is not None and bool(self._lane.view().gone))
+
+    def close(self) -> None:
+        """Close this end: the sender gets Closed. Idempotent."""
+        if self._lane is not None:
+            self._lane.close()
+        self._handle.close()
+        self._closed = True
+
+    def _ready(self) -> LaneReceiver:
+        lane = self._lane
+        return lane if lane is not None else self._claim()
+
+    def _claim(self) -> LaneReceiver:
+        if self._closed:
+            raise Closed("this receiver was closed here")
+        own, peer, socket = self._handle.descriptors()
+        lane = LaneReceiver(own, "the sender", wait=self._wait, ipis=False)
+        try:
+            lane.attach(peer, owned=False, socket_fd=socket)
+        except BaseException:
+            lane.close()
+            raise
+        self._handle.give_up()
+        os.close(own)
+        os.close(peer)
+        self._lane = lane
+        return lane
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            try:
+                message = self.recv()
+            except Closed:
+                return
+            yield message
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        lane = getattr(self, "_lane", None)
+        if lane is not None and not lane.closed:
+            if lane.here:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            lane.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Receiver], tuple[Any, ...]]:
+        if self._lane is not None:
+            raise NotOwner("this receiver is claimed by this process: it can no longer be passed on")
+        return Receiver, (self._handle, self._format, self._wait)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "not claimed" if self._lane is None else "claimed"
+        return f"<Receiver of {self._format}, {state}>"
+
+
+def _flat(array: Any) -> memoryview:
+    """The bytes of a contiguous array."""
+    return memoryview(array.reshape(-1).view("B") if array.size else array.reshape(-1)).cast("B")

@@ -1,0 +1,129 @@
+"""What the watchers' pages say, as frozen dataclasses. Times are CLOCK_MONOTONIC nanoseconds unless said; 0: never."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+STATES = ("empty", "ready", "loaded", "active", "failed", "standby")
+"""States of an instance, by the multikernel tree's numbers (and standby)."""
+
+PHASES = ("spawned", "pinned", "mapped", "imported", "active", "ready", "ending")
+"""How far an incarnation has come, in order."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How an incarnation of an instance ended.
+
+    reason: "halted", "returned", "killed", "exit", "exception", "signal" or "boot"
+    code: what `main` returned, or the exit status; 0 when it ended by a signal
+    signal: the number of the signal that ended it; 0: none
+    traceback: the last part of the Python traceback; "": none
+    forced: whether a halt had to kill it
+    """
+
+    reason: str
+    code: int = 0
+    signal: int = 0
+    traceback: str = ""
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What went through one end, one link, or all of an instance: counts only grow. *_bytes: of payload."""
+
+    sent: int = 0
+    sent_bytes: int = 0
+    received: int = 0
+    received_bytes: int = 0
+    ipis_sent: int = 0
+    ipis_received: int = 0
+    spins: int = 0
+    parks: int = 0
+    wakes: int = 0
+    spurious: int = 0
+    stalls: int = 0
+
+    @classmethod
+    def of(cls, copy: Any) -> Counters:
+        """From a struct mk_counters_copy."""
+        return cls(*(getattr(copy, name) for name in cls.__dataclass_fields__))
+
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """One link of an instance. peer: id of the other party; capacity: bytes each way."""
+
+    peer: int
+    capacity: int
+    counters: Counters
+
+
+@dataclass(frozen=True)
+class Status:
+    """What an instance says of itself. Each figure is right, but they are not of one instant."""
+
+    id: int
+    pid: int
+    epoch: int
+    phase: str
+    cpu: int
+    heartbeat_ns: int
+    phase_times_ns: dict[str, int]
+    counters: Counters
+    ipi: tuple[int, ...]
+    links: tuple[LinkStatus, ...]
+
+
+@dataclass(frozen=True)
+class InstanceRecord:
+    """What the host says of an instance. memory: its budget, bytes; image: id of its image, 0: none; torn: the host was
+    in the middle of a change (or died there), so this is the value before it.
+    """
+
+    id: int
+    name: str
+    state: str = "empty"
+    pid: int = 0
+    epoch: int = 0
+    state_time_ns: int = 0
+    memory: int = 0
+    image: int = 0
+    exclusive: bool = True
+    cpus: tuple[int, ...] = ()
+    end: End | None = None
+    cmdline: str = ""
+    console_tail: str = ""
+    torn: bool = False
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What the host says of an image. users: instances that have it loaded; digest: SHA-256, hex; size: bytes."""
+
+    id: int
+    kind: str
+    name: str
+    size: int
+    digest: str
+    users: int = 0
+
+
+@dataclass(frozen=True)
+class MachineRecord:
+    """What the host says of the machine. wall_time_ns: CLOCK_REALTIME at boot; memory: of the pool, bytes."""
+
+    name: str
+    host_pid: int
+    persistent: bool = False
+    clients: int = 0
+    boot_time_ns: int = 0
+    wall_time_ns: int = 0
+    memory: int = 0
+    memory_used: int = 0
+    cpus: tuple[int, ...] = field(default=())

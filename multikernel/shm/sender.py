@@ -1,0 +1,203 @@
+"""`Sender`: the sending end of a ring."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from multikernel._core import lib
+from multikernel.errors import Closed, NotOwner
+
+from .format import Format
+from .handles import Handle
+from .lane import LaneSender
+from .views import View
+from .waiting import WaitPolicy, policy_number
+
+
+class Sender:
+    """The sending end of a `Ring`. The first call that sends claims it for this process.
+
+    One thread at a time: use by two at once raises NotOwner in the second, and corrupts nothing.
+    """
+
+    def __init__(self, handle: Handle, format_: Format, wait: WaitPolicy) -> None:
+        self._handle = handle
+        self._format = format_
+        self._wait = wait
+        self._lane: LaneSender | None = None
+        self._id = 0
+        self._closed = False
+
+    @classmethod
+    def from_fds(
+        cls, fds: Sequence[int], *, dtype: Any = None, shape: int | tuple[int, ...] = (), wait: WaitPolicy = "adaptive"
+    ) -> Sender:
+        """An end from what `detach` gave, in a program without a common parent. The descriptors are its own then.
+
+        Raises:
+            ValueError: not three descriptors, or a policy that does not exist.
+        """
+        policy_number(wait)
+        own, peer, socket = fds
+        return cls(Handle(own, peer, socket), Format.of(dtype, shape), wait)
+
+    def detach(self) -> tuple[int, int, int]:
+        """Give up this end: its descriptors are the caller's, to pass on. NotOwner if it was claimed."""
+        if self._lane is not None:
+            raise NotOwner("this sender is claimed by this process: it can no longer be passed on")
+        return self._handle.give_up()
+
+    def send(self, payload: Any, timeout: float | None = None) -> None:
+        """Send one message, copied; waits while the ring is full.
+
+        Args:
+            payload: bytes-like and contiguous; on a ring with a dtype an array of that dtype and of one element's shape.
+            timeout: seconds to wait for room. None: no limit; 0: do not wait.
+
+        Raises:
+            TypeError, ValueError: not what this ring carries. Nothing was sent.
+            MessageTooLarge: it would not fit into an empty ring. Nothing was sent.
+            TimeoutError: no room within `timeout`. Nothing was sent.
+            Closed: the receiver is gone.
+        """
+        if self._format.size:
+            self._ready().send_elements(
+                self._format.check(payload, many=False).reshape(-1), 1, self._format.size, timeout
+            )
+            return
+        self._ready().send(payload, lib.MK_MSG_USER, 0, self._next_id(), timeout)
+
+    def try_send(self, payload: Any) -> bool:
+        """As `send`, without waiting: whether there was room."""
+        if self._format.size:
+            flat = self._format.check(payload, many=False).reshape(-1)
+            return self._ready().send_elements(flat, 1, self._format.size, 0, at_once=True) == 1
+        return self._ready().try_send(payload, lib.MK_MSG_USER, 0, self._next_id())
+
+    def send_many(self, messages: Iterable[Any], timeout: float | None = None) -> int:
+        """Send all messages, published many at a time. Returns how many.
+
+        Args:
+            messages: bytes-like each; on a ring with a dtype one array of shape (n, *shape).
+            timeout: seconds for all of them.
+
+        Raises:
+            TimeoutError, Closed, MessageTooLarge: with `.sent`, how many went out before.
+        """
+        return self._send_many(messages, timeout, at_once=False)
+
+    def try_send_many(self, messages: Iterable[Any]) -> int:
+        """As `send_many`, without waiting: how many there was room for."""
+        return self._send_many(messages, None, at_once=True)
+
+    def _send_many(self, messages: Any, timeout: float | None, *, at_once: bool) -> int:
+        if self._format.size:
+            array = self._format.check(messages, many=True)
+            return self._ready().send_elements(
+                array.reshape(-1).view("B") if array.size else array,
+                len(array),
+                self._format.size,
+                timeout,
+                at_once=at_once,
+            )
+        payloads = list(messages)
+        first, self._id = self._id + 1, self._id + len(payloads)
+        return self._ready().send_many(payloads, lib.MK_MSG_USER, 0, first, timeout, at_once=at_once)
+
+    def reserve(self, n: int, timeout: float | None = None) -> View:
+        """Room in the ring to write a message in place: `with tx.reserve(8) as view: view[:] = ...`.
+
+        Args:
+            n: bytes; on a ring with a dtype, elements.
+            timeout: seconds to wait for room.
+
+        Returns:
+            A block whose value is a writable memoryview of bytes. What stands in it is sent at the end of the block; an
+            exception in the block sends nothing.
+
+        Raises:
+            MessageTooLarge, TimeoutError, Closed: as `send`.
+            BufferError: at the end of the block, if an array or slice made from the view is alive; nothing was sent.
+        """
+        if n < 0:
+            raise ValueError(f"reserve({n}): a message has no negative size")
+        return self._ready().reserve(n, lib.MK_MSG_USER, 0, self._next_id, timeout, element=self._format.size)
+
+    def fileno(self) -> int:
+        """A descriptor for event loops: readable while there is room again after a `try_send` failed, or the receiver is gone."""
+        return self._ready().fileno()
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that the ring holds."""
+        return int(self._ready().view().capacity)
+
+    @property
+    def free(self) -> int:
+        """Bytes that are free now, as this end sees it."""
+        view = self._ready().view()
+        return int(view.capacity - view.used)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this end was closed here, or the receiver is gone."""
+        return self._closed or (self._lane is not None and bool(self._lane.view().gone))
+
+    def close(self) -> None:
+        """Close this end. The receiver still gets all that was sent, then Closed. Idempotent."""
+        if self._lane is not None:
+            self._lane.close()
+        self._handle.close()
+        self._closed = True
+
+    def _ready(self) -> LaneSender:
+        lane = self._lane
+        return lane if lane is not None else self._claim()
+
+    def _claim(self) -> LaneSender:
+        if self._closed:
+            raise Closed("this sender was closed here")
+        own, peer, socket = self._handle.descriptors()
+        lane = LaneSender(own, "the receiver", wait=self._wait)
+        try:
+            lane.attach(peer, owned=False, socket_fd=socket)
+        except BaseException:
+            lane.close()
+            raise
+        self._handle.give_up()
+        os.close(own)
+        os.close(peer)
+        self._lane = lane
+        return lane
+
+    def _next_id(self) -> int:
+        self._id += 1
+        return self._id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        lane = getattr(self, "_lane", None)
+        if lane is not None and not lane.closed:
+            if lane.here:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            lane.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Sender], tuple[Any, ...]]:
+        if self._lane is not None:
+            raise NotOwner("this sender is claimed by this process: it can no longer be passed on")
+        return Sender, (self._handle, self._format, self._wait)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "not claimed" if self._lane is None else f"claimed, {self._id} sent"
+        return f"<Sender of {self._format}, {state}>"
