@@ -48,6 +48,7 @@ class MultikernelError(Exception):
     if TYPE_CHECKING:  # which fields an error has depends on what went wrong
 
         def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
 
 class Closed(MultikernelError, BrokenPipeError):

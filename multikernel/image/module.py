@@ -1,0 +1,170 @@
+"""Images of a module: `pkg.module:main`. The whole top-level package is read, or the module that is a single file.
+
+It is found on the import path, but not imported: a load runs none of its code. Extension modules stay out, and are
+loaded from the environment: the system's loader wants a file. So do caches and hidden files.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+
+from multikernel.errors import ImageError
+
+from . import archive
+from .image import MAX_IMAGE, Image
+from .sealed import read_file
+
+MAX_FILES = 20_000
+"""Most files that a package may have."""
+
+_LEFT_OUT = re.compile(r"\.(pyc|pyo|so(\.[0-9.]+)?)$")
+
+
+def load(target: str, entry: str, *, name: str, path: list[str], search_hooks: bool) -> Image:
+    """Read the module `target`, or the whole of the package that it lies in.
+
+    Args:
+        target: the module's dotted name.
+        entry: the function.
+        name: what is shown.
+        path: the import path.
+        search_hooks: also ask the import hooks of this process, which editable installs use.
+
+    Raises:
+        ImageError: it is not found, not source, cannot be read, or is too large. Whether it compiles shows at boot.
+    """
+    top = target.partition(".")[0]
+    spec = find(top, path, search_hooks=search_hooks)
+    if spec is None:
+        raise ImageError(
+            f"cannot load {name!r}: there is no module {top!r} on the import path ({_some(path)}). "
+            "Write PACKAGE.MODULE:FUNCTION, or FILE.py:FUNCTION for a script.",
+            module=target,
+        )
+    if spec.submodule_search_locations is not None:
+        locations = [os.path.abspath(each) for each in spec.submodule_search_locations]
+        files = _package(top, locations, name)
+        origin = locations[0]
+    else:
+        origin = _source_of(spec, name)
+        try:
+            files = {f"{top}.py": read_file(origin, MAX_IMAGE)}
+        except OSError as error:
+            raise _unreadable(origin, name, error) from error
+    _check_contains(files, target, name)
+    return Image.make(
+        archive.pack(files), kind="module", name=name, entry=entry, module=target, origin=origin, path=path
+    )
+
+
+def find(top: str, path: Sequence[str], *, search_hooks: bool) -> ModuleSpec | None:
+    """Where the top-level module `top` is, without importing it."""
+    sys.path_importer_cache.clear()  # what was written a moment ago is meant
+    spec = PathFinder.find_spec(top, path)
+    if spec is None and search_hooks:
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ImportError, ValueError):  # a module that somebody made by hand has no spec
+            return None
+    return spec
+
+
+def leads_to(target: str, file: str, path: Sequence[str], *, search_hooks: bool) -> bool:
+    """Whether importing the module `target` would read `file`."""
+    top, _, rest = target.partition(".")
+    spec = find(top, path, search_hooks=search_hooks)
+    if spec is None:
+        return False
+    base = rest.replace(".", "/")
+    candidates = [spec.origin] if not rest else []
+    for location in spec.submodule_search_locations or () if rest else ():
+        candidates += [os.path.join(location, f"{base}.py"), os.path.join(location, base, "__init__.py")]
+    return any(each and os.path.exists(each) and os.path.samefile(each, file) for each in candidates)
+
+
+def _source_of(spec: ModuleSpec, name: str) -> str:
+    if not spec.has_location or not spec.origin or not spec.origin.endswith(".py"):
+        raise ImageError(
+            f"cannot load {name!r}: the module {spec.name!r} ({spec.origin}) is not Python source, "
+            "and an image is. Load a module of your own that imports it.",
+            module=spec.name,
+        )
+    return os.path.abspath(spec.origin)
+
+
+def _package(top: str, locations: Sequence[str], name: str) -> dict[str, bytes]:
+    """All files of the package; of a namespace package with portions in several places, the first has a name."""
+    files: dict[str, bytes] = {}
+    left = MAX_IMAGE
+    for location in locations:
+        try:
+            for path, relative in _walk(location, top, frozenset()):
+                if relative not in files:
+                    files[relative] = read_file(path, left)
+                    left -= len(files[relative])
+                if len(files) > MAX_FILES:
+                    raise ImageError(
+                        f"cannot load {name!r}: {location} has more than {MAX_FILES} files. Is it a package?",
+                        limit=MAX_FILES,
+                    )
+        except OSError as error:
+            raise _unreadable(location, name, error) from error
+    return files
+
+
+def _walk(directory: str, relative: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    """Path and name in the image of each file that belongs to the image. Links are followed, never in circles."""
+    status = os.stat(directory)
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(directory) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            name = f"{relative}/{entry.name}"
+            if entry.name.startswith(".") or entry.name == "__pycache__" or not name.isprintable():
+                continue
+            if entry.is_dir():
+                yield from _walk(entry.path, name, above | {here})
+            elif entry.is_file() and not _LEFT_OUT.search(entry.name):
+                yield entry.path, name
+
+
+def _unreadable(path: str, name: str, error: OSError) -> ImageError:
+    path = error.filename or path
+    if error.errno == errno.EFBIG:
+        reason = f"with {path} it has more than the {MAX_IMAGE} bytes that an image may have"
+    elif error.errno == errno.ENOTDIR:
+        reason = f"{path} is not a directory; is the package inside of an archive?"
+    else:
+        reason = f"{path} cannot be read: {error.strerror}"
+    return ImageError(f"cannot load {name!r}: {reason}.", path=path)
+
+
+def _check_contains(files: dict[str, bytes], module: str, name: str) -> None:
+    """The module to enter must be among the files, as source."""
+    base = module.replace(".", "/")
+    if f"{base}.py" in files or f"{base}/__init__.py" in files:
+        return
+    if any(each.startswith(f"{base}/") for each in files):
+        raise ImageError(f"cannot load {name!r}: {module!r} is a directory without __init__.py.", module=module)
+    parent = base.rpartition("/")[0]
+    there = sorted(
+        each.removeprefix(f"{parent}/").removesuffix(".py")
+        for each in files
+        if each.startswith(f"{parent}/") and each.endswith(".py") and "/" not in each.removeprefix(f"{parent}/")
+    )
+    raise ImageError(
+        f"cannot load {name!r}: there is no source of a module {module!r}; {parent.replace('/', '.')!r} has "
+        f"{_some([each for each in there if each != '__init__']) or 'none'}.",
+        module=module,
+    )
+
+
+def _some(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:8]) + (", ..." if len(texts) > 8 else "")
