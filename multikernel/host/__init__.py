@@ -1,0 +1,1 @@
+"""The host kernel: a process of its own that supervises the instances of one machine."""
