@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from multikernel._core import failure, ffi, lib
-from multikernel.errors import CorruptLane
+from multikernel.errors import CorruptLane, NotOwner
 
 from .objects import refusal
 
@@ -30,6 +32,7 @@ class Console:
 
     def __init__(self, writer: Any, fd: int) -> None:
         self._writer = writer
+        self._generation = lib.mk_fork_generation()
         self.fd = fd
 
     @classmethod
@@ -44,11 +47,11 @@ class Console:
     def write(self, text: str, level: int = INFO) -> None:
         """Write text; every newline ends a line."""
         data = text.encode(errors="replace")
-        lib.mk_console_write(self._writer, level, data, len(data))
+        lib.mk_console_write(self._open(), level, data, len(data))
 
     def drain(self, pipe_fd: int) -> None:
-        """Copy everything that comes out of a pipe, by a thread of the core. The descriptor is the console's from now on."""
-        code = lib.mk_console_drain(self._writer, pipe_fd)
+        """Copy everything that comes out of a pipe, by a thread of the core; the console owns the descriptor now."""
+        code = lib.mk_console_drain(self._open(), pipe_fd)
         if code:
             raise failure(code, "starting the console's thread")
 
@@ -60,6 +63,11 @@ class Console:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def _open(self) -> Any:
+        if self._writer is None or self._generation != lib.mk_fork_generation():
+            raise NotOwner("this console is finished, or belongs to the process that this one was forked from")
+        return self._writer
 
 
 class ConsoleView:
@@ -74,24 +82,41 @@ class ConsoleView:
         code = lib.mk_console_open(fd, console, self._header, why)
         if code:
             raise refusal(code, why[0], self._header, "console")
-        self._console = console[0]
+        # Unmapped when the last that uses it lets go: one thread may close the view while another reads.
+        self._console = ffi.gc(console[0], partial(_unmap, self._header, self._generation))
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that it holds, of text and 16 a line."""
+        capacity: int = self._header.capacity
+        return capacity
 
     def lines(self, since: int = 0) -> tuple[list[Line], int]:
-        """The lines from position `since` on (0: the oldest that is left), and the position after them."""
-        if self._console is None:
-            raise ValueError("this console view was closed")
+        """The lines from position `since` on (0: the oldest that is left), and the position after them.
+
+        As much as the console can hold at most: one that is printed to faster than it is read does not keep its reader.
+        """
+        console = self._open()
         position = ffi.new("uint64_t *", since)
         line = ffi.new("struct mk_console_line *")
         text = ffi.new("char[]", lib.MK_CONSOLE_LINE_MAX)
-        found = []
-        while True:
-            code = lib.mk_console_next(self._console, self._header, position, line, text)
+        # A line in parts (long ones; a pipe's, wherever a read ended) may be cut inside a character.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        found: list[Line] = []
+        left = self.capacity
+        while left > 0:
+            code = lib.mk_console_next(console, self._header, position, line, text)
             if code < 0:
                 raise CorruptLane("this is no console, or its writer scribbled over it")
             if not code:
-                return found, position[0]
-            words = ffi.buffer(text, line.length)[:].decode(errors="replace")
-            found.append(Line(line.time, line.level, words, bool(line.flags & lib.MK_CONSOLE_PARTIAL)))
+                break
+            partial = bool(line.flags & lib.MK_CONSOLE_PARTIAL)
+            words = decoder.decode(ffi.buffer(text, line.length)[:], final=not partial)
+            found.append(Line(line.time, line.level, words, partial))
+            left -= ffi.sizeof("struct mk_console_line") + line.length
+        if cut := decoder.decode(b"", final=True):
+            found[-1] = replace(found[-1], text=found[-1].text + cut)
+        return found, position[0]
 
     def text(self) -> str:
         """All that is left, as it was printed."""
@@ -99,12 +124,19 @@ class ConsoleView:
 
     def close(self) -> None:
         """Unmap. Idempotent."""
-        console, self._console = self._console, None
-        if console is not None and self._generation == lib.mk_fork_generation():
-            lib.mk_console_close(console, self._header)
+        self._console = None
 
-    def __del__(self) -> None:
-        self.close()
+    def _open(self) -> Any:
+        if self._console is None:
+            raise ValueError("this console view was closed")
+        if self._generation != lib.mk_fork_generation():
+            raise NotOwner("this console was mapped by the process that this one was forked from")
+        return self._console
+
+
+def _unmap(header: Any, generation: int, console: Any) -> None:
+    if generation == lib.mk_fork_generation():  # nothing is mapped in a forked copy
+        lib.mk_console_close(console, header)
 
 
 def as_text(lines: list[Line]) -> str:

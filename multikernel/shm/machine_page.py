@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from multikernel._core import failure, ffi, lib
+from multikernel.errors import CorruptLane
 
 from .mapping import Mapping
 from .objects import reopen
@@ -46,7 +47,7 @@ class MachinePage:
         c.boot_time, c.wall_time = record.boot_time_ns, record.wall_time_ns
         c.memory, c.memory_used = record.memory, record.memory_used
         _set_cpus(c.cpus, record.cpus)
-        lib.mk_py_write_machine(self._page, c)
+        lib.mk_py_write_machine(self._open(), c)
 
     def write_instance(self, record: InstanceRecord) -> None:
         """Publish an instance's record, in the slot of its id (1 to 511)."""
@@ -67,12 +68,12 @@ class MachinePage:
             c.end_reason = _text(record.end.reason, 32)
             c.end_code, c.end_signal, c.end_forced = record.end.code & 0xFFFFFFFF, record.end.signal, record.end.forced
             c.end_traceback = _tail(record.end.traceback, lib.MK_END_TEXT)
-        if lib.mk_py_write_instance(self._page, record.id, c):
+        if lib.mk_py_write_instance(self._open(), record.id, c):
             raise ValueError(f"instance id {record.id}: there are 1 to {lib.MK_INSTANCES - 1}")
 
     def clear_instance(self, id_: int) -> None:
         """The instance is gone."""
-        lib.mk_py_write_instance(self._page, id_, ffi.new("struct mk_instance_record *"))
+        lib.mk_py_write_instance(self._open(), id_, ffi.new("struct mk_instance_record *"))
 
     def write_image(self, slot: int, record: ImageRecord) -> None:
         """Publish an image's record in a slot from 0 to 127."""
@@ -82,19 +83,23 @@ class MachinePage:
         c.kind = _text(record.kind, 12)
         c.digest = record.digest.encode()[:64]
         c.name = _tail(record.name, ffi.sizeof(c.name))
-        if lib.mk_py_write_image(self._page, slot, c):
+        if lib.mk_py_write_image(self._open(), slot, c):
             raise ValueError(f"image slot {slot}: there are 0 to {lib.MK_IMAGES - 1}")
 
     def clear_image(self, slot: int) -> None:
         """The image is gone."""
-        lib.mk_py_write_image(self._page, slot, ffi.new("struct mk_image_record *"))
+        lib.mk_py_write_image(self._open(), slot, ffi.new("struct mk_image_record *"))
 
     def close(self) -> None:
         """Unmap; whoever holds the descriptor keeps the last values. Idempotent."""
         self._mapping.close()
+        self._page = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def _open(self) -> Any:
+        return self._mapping.opened(self._page)
 
 
 class MachineView:
@@ -107,7 +112,7 @@ class MachineView:
     def machine(self) -> MachineRecord:
         """The machine's record."""
         c = ffi.new("struct mk_machine_record *")
-        lib.mk_py_read_machine(self._open(), c)
+        torn = _whole(lib.mk_py_read_machine(self._open(), c))
         return MachineRecord(
             name=_string(c.name),
             host_pid=c.host_pid,
@@ -118,16 +123,22 @@ class MachineView:
             memory=c.memory,
             memory_used=c.memory_used,
             cpus=_cpus(c.cpus),
+            torn=torn,
         )
 
     def instance(self, id_: int) -> InstanceRecord | None:
         """An instance's record; None: there is none with this id."""
-        c = ffi.new("struct mk_instance_record *")
-        torn = lib.mk_py_read_instance(self._open(), id_, c)
-        if torn < 0 or not c.used:
+        return self._instance(id_, ffi.new("struct mk_instance_record *"))
+
+    def _instance(self, id_: int, c: Any) -> InstanceRecord | None:
+        if not 0 < id_ < lib.MK_INSTANCES:
+            return None
+        torn = _whole(lib.mk_py_read_instance(self._open(), id_, c))
+        if not c.used:
             return None
         reason = _string(c.end_reason)
-        end = End(reason, c.end_code, c.end_signal, _string(c.end_traceback), bool(c.end_forced)) if reason else None
+        code = c.end_code - (c.end_code >> 31 << 32)  # as it was written: below zero, too
+        end = End(reason, code, c.end_signal, _string(c.end_traceback), bool(c.end_forced)) if reason else None
         return InstanceRecord(
             id=id_,
             name=_string(c.name),
@@ -142,40 +153,54 @@ class MachineView:
             end=end,
             cmdline=_string(c.cmdline),
             console_tail=_string(c.console_tail),
-            torn=torn > 0,
+            torn=torn,
         )
 
     def instances(self) -> list[InstanceRecord]:
         """All instances, by id."""
-        return [record for id_ in range(1, lib.MK_INSTANCES) if (record := self.instance(id_)) is not None]
+        c = ffi.new("struct mk_instance_record *")
+        return [record for id_ in range(1, lib.MK_INSTANCES) if (record := self._instance(id_, c)) is not None]
 
     def images(self) -> list[ImageRecord]:
         """All images, by id."""
         found = []
         c = ffi.new("struct mk_image_record *")
         for slot in range(lib.MK_IMAGES):
-            lib.mk_py_read_image(self._open(), slot, c)
+            torn = _whole(lib.mk_py_read_image(self._open(), slot, c))
             if c.used:
-                found.append(ImageRecord(c.id, _string(c.kind), _string(c.name), c.size, _string(c.digest), c.users))
+                kind, name, digest = _string(c.kind), _string(c.name), _string(c.digest)
+                found.append(ImageRecord(c.id, kind, name, c.size, digest, c.users, torn))
         return sorted(found, key=lambda image: image.id)
 
     def close(self) -> None:
         """Unmap. Idempotent."""
         self._mapping.close()
+        self._page = None
 
     def _open(self) -> Any:
-        self._mapping.check_open()
-        return self._page
+        return self._mapping.opened(self._page)
+
+
+def _whole(code: int) -> bool:
+    """Whether a record is the one before a change that never ended, by what the read returned."""
+    if code < 0:
+        raise CorruptLane("the machine's page changes without a pause: its writer scribbles over it")
+    return code > 0
 
 
 def _text(text: str, room: int) -> bytes:
     """`text` for a C array of `room` bytes with a terminating zero; cut at the end, never inside a character."""
-    return text.encode(errors="replace")[: room - 1].decode(errors="ignore").encode()
+    return _bytes(text)[: room - 1].decode(errors="ignore").encode()
 
 
 def _tail(text: str, room: int) -> bytes:
     """As `_text`, keeping the end."""
-    return text.encode(errors="replace")[-(room - 1) :].decode(errors="ignore").encode()
+    return _bytes(text)[-(room - 1) :].decode(errors="ignore").encode()
+
+
+def _bytes(text: str) -> bytes:
+    # A zero would end the text for readers, and what comes after it would be lost.
+    return text.replace("\0", "\ufffd").encode(errors="replace")
 
 
 def _string(array: Any) -> str:

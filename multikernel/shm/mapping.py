@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import Any
 
 from multikernel._core import failure, ffi, lib
@@ -12,14 +13,17 @@ from .objects import _KINDS, Kind, refusal
 
 
 class Mapping:
-    """A mapping of a whole memory object, unmapped by `close` or when it goes."""
+    """A mapping of a whole memory object, unmapped by `close` or when it goes.
 
-    __slots__ = ("_base", "_generation", "_size")
+    One thread may close it while another reads: it is unmapped when the last call that uses it is over, since each
+    pointer that `cast` gave keeps it.
+    """
+
+    __slots__ = ("_base", "_generation")
 
     def __init__(self, base: Any, size: int) -> None:
-        self._base = base
-        self._size = size
         self._generation = lib.mk_fork_generation()
+        self._base = ffi.gc(base, partial(_unmap, size, self._generation))
 
     @classmethod
     def own(cls, fd: int, size: int) -> Mapping:
@@ -45,24 +49,29 @@ class Mapping:
         return cls(_map(fd, header.size, writable=False), header.size)
 
     def cast(self, kind: str) -> Any:
-        """The mapping as a C pointer of type `kind`; not to be used after `close`."""
-        return ffi.cast(kind, self._base)
+        """The mapping as a C pointer of type `kind`. What is mapped stays so until that pointer goes, too."""
+        return ffi.gc(ffi.cast(kind, self._base), partial(_let_go, self._base))
 
-    def check_open(self) -> None:
-        """ValueError after `close`; NotOwner in a forked copy, where nothing is mapped."""
-        if self._base is None:
+    def opened(self, pointer: Any) -> Any:
+        """`pointer`, as `cast` gave it. ValueError after `close`; NotOwner in a forked copy, where it is not mapped."""
+        if self._base is None or pointer is None:
             raise ValueError("this page was closed")
         if self._generation != lib.mk_fork_generation():
             raise NotOwner("this page was mapped by the process that this one was forked from")
+        return pointer
 
     def close(self) -> None:
-        """Unmap. Idempotent."""
-        base, self._base = self._base, None
-        if base is not None and self._generation == lib.mk_fork_generation():
-            lib.mk_object_unmap(base, self._size)
+        """Let go of it. Idempotent."""
+        self._base = None
 
-    def __del__(self) -> None:
-        self.close()
+
+def _unmap(size: int, generation: int, base: Any) -> None:
+    if generation == lib.mk_fork_generation():  # nothing is mapped in a forked copy
+        lib.mk_object_unmap(base, size)
+
+
+def _let_go(_base: Any, _pointer: Any) -> None:
+    """Called with the mapping that the pointer has kept until now."""
 
 
 def _map(fd: int, size: int, *, writable: bool) -> Any:

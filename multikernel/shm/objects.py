@@ -1,4 +1,4 @@
-"""Memory objects as descriptors: made, reopened read-only, checked. What they are stands in csrc/include/multikernel/."""
+"""Memory objects as descriptors: made, reopened read-only, checked. memory.h says what they are."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def lane_object(kind: Kind, name: str, capacity: int, *, element: int = 0, owner
     fd: int = lib.mk_lane_object(_KINDS[kind], f"lane:{name}".encode()[:200], capacity, element, owner_id, epoch)
     if fd == -errno.EINVAL:
         raise ValueError(
-            f"capacity {capacity}: must be a power of two from {max(lib.MK_CAPACITY_MIN, lib.mk_page_size())} bytes up, "
-            f"and no smaller than one element ({element} bytes)"
+            f"capacity {capacity}: must be a power of two, at least {max(lib.MK_CAPACITY_MIN, lib.mk_page_size())} and "
+            f"one element ({element}), at most {lib.MK_CAPACITY_MAX} bytes"
         )
     if fd < 0:
         raise failure(fd, f"making a lane of {capacity} bytes")
@@ -41,7 +41,7 @@ def reopen(fd: int) -> int:
     return again
 
 
-def check(fd: int, *, kind: Kind, owner_id: int | None = None, owned: bool = True) -> int:
+def check(fd: int, *, kind: Kind, owner_id: int | None = None, owned: bool = True, element: int | None = None) -> int:
     """Refuse a descriptor that is not the memory object that it should be. Returns the lane's capacity in bytes.
 
     Args:
@@ -49,9 +49,11 @@ def check(fd: int, *, kind: Kind, owner_id: int | None = None, owned: bool = Tru
         kind: what it must be.
         owner_id: whose it must be, by its own header; None: not looked at.
         owned: whether its owner must have sealed it against every other writer.
+        element: the size of a lane's elements, bytes; 0: records; None: not looked at.
 
     Raises:
-        CorruptLane: it is something else, is not sealed, is not as large as its header says, or has another ABI version.
+        ValueError: its elements have another size.
+        CorruptLane: it is something else, not sealed, not as large as its header says, or of another ABI version.
     """
     header = ffi.new("struct mk_object *")
     why = ffi.new("uint32_t *")
@@ -64,8 +66,19 @@ def check(fd: int, *, kind: Kind, owner_id: int | None = None, owned: bool = Tru
             expected=owner_id,
             found=header.owner_id,
         )
+    if element is not None and header.element != element:
+        found, wanted = (f"elements of {size} bytes" if size else "records" for size in (header.element, element))
+        raise ValueError(f"this ring carries {found}, not {wanted}")
     capacity: int = header.capacity
     return capacity
+
+
+def refused(code: int, why: int, fd: int, kind: Kind, *, owned: bool = False) -> MultikernelError | OSError:
+    """As `refusal`, for a call that did not say what it had found in the header of `fd`."""
+    header = ffi.new("struct mk_object *")
+    if code == -errno.EPROTO:
+        lib.mk_object_check(fd, _KINDS[kind], owned, header, ffi.NULL)
+    return refusal(code, why, header, kind)
 
 
 def refusal(code: int, why: int, header: Any, kind: Kind) -> MultikernelError | OSError:

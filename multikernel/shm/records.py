@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 STATES = ("empty", "ready", "loaded", "active", "failed", "standby")
@@ -82,8 +82,10 @@ class Status:
 
 @dataclass(frozen=True)
 class InstanceRecord:
-    """What the host says of an instance. memory: its budget, bytes; image: id of its image, 0: none; torn: the host was
-    in the middle of a change (or died there), so this is the value before it.
+    """What the host says of an instance.
+
+    memory: its budget, bytes; image: id of its image, 0: none; torn: the host was in the middle of a change (or died
+    there), so this is the value before it
     """
 
     id: int
@@ -104,7 +106,10 @@ class InstanceRecord:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What the host says of an image. users: instances that have it loaded; digest: SHA-256, hex; size: bytes."""
+    """What the host says of an image.
+
+    users: instances that have it loaded; digest: SHA-256, hex; size: bytes; torn: as of `InstanceRecord`
+    """
 
     id: int
     kind: str
@@ -112,11 +117,15 @@ class ImageRecord:
     size: int
     digest: str
     users: int = 0
+    torn: bool = False
 
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """What the host says of the machine. wall_time_ns: CLOCK_REALTIME at boot; memory: of the pool, bytes."""
+    """What the host says of the machine.
+
+    wall_time_ns: CLOCK_REALTIME at boot; memory: of the pool, bytes; torn: as of `InstanceRecord`
+    """
 
     name: str
     host_pid: int
@@ -126,4 +135,5 @@ class MachineRecord:
     wall_time_ns: int = 0
     memory: int = 0
     memory_used: int = 0
-    cpus: tuple[int, ...] = field(default=())
+    cpus: tuple[int, ...] = ()
+    torn: bool = False

@@ -11,6 +11,8 @@ from multikernel.errors import NotOwner
 from .mapping import Mapping
 from .records import PHASES, Counters, LinkStatus, Status
 
+_LINK = ffi.sizeof("struct mk_link_copy")
+
 
 class StatusPage:
     """The writing side. `fd` is a read-only descriptor to hand out."""
@@ -73,10 +75,15 @@ class StatusView:
 
     def read(self) -> Status:
         """What it says now. Never waits, whatever has become of the writer."""
-        self._mapping.check_open()
         c = ffi.new("struct mk_status_copy *")
-        lib.mk_status_read(self._page, c)
-        links = tuple(LinkStatus(link.peer, link.capacity, Counters.of(link.counters)) for link in c.links if link.used)
+        lib.mk_status_read(self._mapping.opened(self._page), c)
+        counters = [_words(c.counters)]
+        links = []
+        for i, used in enumerate(memoryview(ffi.buffer(c.links)).cast("I")[:: _LINK // 4].tolist()):
+            if used:
+                link = c.links[i]
+                counters.append(_words(link.counters))
+                links.append(LinkStatus(link.peer, link.capacity, Counters(*counters[-1])))
         return Status(
             id=c.owner_id,
             pid=c.owner_pid,
@@ -85,11 +92,18 @@ class StatusView:
             cpu=c.cpu,
             heartbeat_ns=c.heartbeat,
             phase_times_ns={name: time for name, time in zip(PHASES, c.phase_time, strict=False) if time},
-            counters=sum((link.counters for link in links), Counters.of(c.counters)),
-            ipi=tuple(c.ipi),
-            links=links,
+            counters=Counters(*map(sum, zip(*counters, strict=True))),
+            ipi=tuple(ffi.unpack(c.ipi, lib.MK_VECTORS)),
+            links=tuple(links),
         )
 
     def close(self) -> None:
         """Unmap. Idempotent."""
         self._mapping.close()
+        self._page = None
+
+
+def _words(counters: Any) -> list[int]:
+    """All of a struct mk_counters_copy, in the order of `Counters`."""
+    words: list[int] = ffi.unpack(ffi.cast("uint64_t *", ffi.addressof(counters)), len(Counters.__dataclass_fields__))
+    return words

@@ -1,0 +1,1 @@
+"""The leaves of one instance, a module each: `instances/NAME/...`."""
