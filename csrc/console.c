@@ -1,11 +1,12 @@
 /* console.c: see console.h.
  *
  *   writer                                        reader
- *   C1  store-relaxed(tail, past what goes)       C4  load-acquire(head): there is a line before it
+ *   C1  store-release(tail, past what goes)       C4  load-acquire(head): there is a line before it
  *   C2  fence-release; write the line             C5  copy the line; fence-acquire
  *   C3  store-release(head)                       C6  load-relaxed(tail): was the line overtaken?
  *
  *   C3-C4 publishes a line. C2-C5: a reader that copied a byte of the new line sees the new tail at C6.
+ *   C1 is a release so that who sees a tail (C4) sees the heads stored before it: tail <= head holds for readers too.
  */
 #include "multikernel/console.h"
 
@@ -24,7 +25,8 @@
 #include "multikernel/atomic.h"
 
 #define LEVEL_INFO 6
-#define THREAD_STACK (64u * 1024u)
+#define THREAD_STACK (256u * 1024u) /* the C library takes the threads' static storage out of it */
+#define TAKE_READS 256 /* 1 MiB, what a pipe can hold at most unprivileged */
 
 struct mk_console_writer {
 	struct mk_console *page;
@@ -34,6 +36,7 @@ struct mk_console_writer {
 	pthread_t thread;
 	int pipe, stop;
 	bool draining;
+	uint32_t generation; /* mk_fork_generation() of the owner: a fork's copy has neither the page nor the thread */
 };
 
 static uint64_t line_size(uint32_t length)
@@ -108,6 +111,7 @@ int mk_console_create(uint64_t capacity, uint32_t owner_id, uint64_t epoch, stru
 	w->page = base;
 	w->shape = header;
 	w->pipe = w->stop = -1;
+	w->generation = mk_fork_generation();
 	pthread_mutex_init(&w->mutex, NULL);
 	*out = w;
 	return reader;
@@ -130,8 +134,8 @@ static void put_line(struct mk_console_writer *w, uint16_t level, const char *te
 		get_words(w->page, &w->shape, w->tail, &oldest, sizeof(oldest)); /* our own page, our own words */
 		w->tail += line_size(oldest.length);
 	}
-	mk_store_relaxed(&w->page->tail, w->tail);       /* C1, pairs with C6 */
-	atomic_thread_fence(memory_order_release);       /* C2, pairs with C5 */
+	mk_store_release(&w->page->tail, w->tail); /* C1, pairs with C4 and C6 */
+	atomic_thread_fence(memory_order_release); /* C2, pairs with C5 */
 	put_words(w, w->head, buffer, size);
 	w->head += size;
 	mk_store_release(&w->page->head, w->head); /* C3, pairs with C4 */
@@ -139,6 +143,8 @@ static void put_line(struct mk_console_writer *w, uint16_t level, const char *te
 
 void mk_console_write(struct mk_console_writer *w, uint16_t level, const char *text, size_t length)
 {
+	if (w->generation != mk_fork_generation())
+		return;
 	pthread_mutex_lock(&w->mutex);
 	while (length) {
 		size_t most = length < MK_CONSOLE_LINE_MAX ? length : MK_CONSOLE_LINE_MAX;
@@ -155,18 +161,20 @@ void mk_console_write(struct mk_console_writer *w, uint16_t level, const char *t
 
 /* --- the pipe ----------------------------------------------------------------------------------------------------- */
 
-/* @return false at the end of file */
+/* @return false at the end of file, or when the pipe is no good */
 static bool take(struct mk_console_writer *w)
 {
 	char bytes[4096];
 	ssize_t got;
+	int reads = 0;
 
 	do {
 		got = read(w->pipe, bytes, sizeof(bytes));
 		if (got > 0)
 			mk_console_write(w, LEVEL_INFO, bytes, (size_t)got);
-	} while (got > 0 || (got < 0 && errno == EINTR));
-	return got != 0;
+		/* Bounded: who never stops writing must not keep mk_console_finish waiting. */
+	} while ((got > 0 && ++reads < TAKE_READS) || (got < 0 && errno == EINTR));
+	return got > 0 || (got < 0 && errno == EAGAIN);
 }
 
 static void *drain(void *argument)
@@ -218,14 +226,20 @@ void mk_console_finish(struct mk_console_writer *w)
 
 	if (!w)
 		return;
+	bool ours = w->generation == mk_fork_generation();
+
 	if (w->draining) {
-		(void)!write(w->stop, &one, sizeof(one)); /* Cannot fail: the counter is 0. */
-		pthread_join(w->thread, NULL);
+		if (ours) {
+			(void)!write(w->stop, &one, sizeof(one)); /* Cannot fail: the counter is 0. */
+			pthread_join(w->thread, NULL);
+		}
 		close(w->pipe);
 		close(w->stop);
 	}
-	pthread_mutex_destroy(&w->mutex);
-	mk_object_unmap(w->page, w->shape.size);
+	if (ours) {
+		pthread_mutex_destroy(&w->mutex);
+		mk_object_unmap(w->page, w->shape.size);
+	}
 	free(w);
 }
 
@@ -255,10 +269,13 @@ int mk_console_next(const struct mk_console *console, const struct mk_object *he
 
 	for (int tries = 0; tries < 64; tries++) {
 		uint64_t head = mk_load_acquire(&console->head); /* C4, pairs with C3 */
-		uint64_t tail = mk_load_relaxed(&console->tail);
+		uint64_t tail = mk_load_acquire(&console->tail); /* pairs with C1 */
 
-		if (head - tail > header->capacity || (head | tail) & 7)
+		if (head - tail > header->capacity || (head | tail) & 7) {
+			if (mk_load_relaxed(&console->head) != head)
+				continue; /* it went on between the two loads */
 			return -EBADMSG;
+		}
 		if (head - *position > head - tail) /* before the oldest, or a position that never was */
 			*position = tail;
 		if (*position == head)

@@ -110,7 +110,7 @@ static void announce(struct mk_end **ends, unsigned n, uint32_t mode)
 
 void mk_ring_bell(struct mk_end *end)
 {
-	uint32_t word = mk_load_acquire(end->peer_parked); /* pairs with the release store in close_end */
+	uint32_t word = mk_load_acquire(end->peer_parked); /* pairs with the release store in mk_end_close */
 
 	if (end->gone || mk_load_acquire(end->peer_state) == MK_END_CLOSED) {
 		mk_end_gone(end, false); /* nobody to wake; a sender learns it from end->stop */
@@ -128,6 +128,7 @@ void mk_ring_bell(struct mk_end *end)
 		return;
 	}
 	end->rung = word;
+	mk_store_relaxed(end->cpu, (uint32_t)sched_getcpu()); /* a hint to the one who wakes: is spinning of use? */
 	mk_count(&end->counters->wakes, 1);
 	if ((word & MK_PARKED_MODE) == MK_PARKED_FUTEX) {
 		/* Pairs with the acquire load of the bell before W4, and with the kernel's look at W6. */
@@ -333,18 +334,27 @@ static bool all_claimed(struct mk_end **ends, unsigned n)
 
 static int park(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint64_t deadline)
 {
-	int ready;
+	int ready = 0;
 
-	announce(ends, n, MK_MAY_PARK);
-	ready = spin(ends, n, mk_now() + LOOK_ON_NS);
-	if (!ready) {
-		mk_count(&ends[0]->counters->parks, 1);
-		/* A claim rings the socket, not the bell: there may be nobody yet who could ring that. */
-		if (n <= 2 && all_claimed(ends, n))
-			ready = park_on_bells(ends, n, deadline);
+	if (!ends[0]->signals_seen) {
+		announce(ends, n, MK_MAY_PARK);
+		ready = spin(ends, n, mk_now() + LOOK_ON_NS);
+		if (!ready) {
+			mk_count(&ends[0]->counters->parks, 1);
+			/* A claim rings the socket, not the bell: there may be nobody yet who could ring that. */
+			if (n <= 2 && all_claimed(ends, n))
+				ready = park_on_bells(ends, n, deadline);
+		}
+		/* A signal that came while we looked has interrupted nothing, and what follows may sleep for ever. */
+		if (!ready && ends[0]->interpreted) {
+			announce(ends, n, MK_AWAKE);
+			ends[0]->signals_seen = true;
+			return -EINTR;
+		}
 	}
 	if (!ready)
 		ready = park_on_sockets(ends, n, set, deadline);
+	ends[0]->signals_seen = false;
 	announce(ends, n, MK_AWAKE);
 	return ready;
 }
@@ -384,17 +394,23 @@ static int wait_for(struct mk_end **ends, unsigned n, struct mk_wait_set *set, i
 	uint64_t begin;
 	uint64_t deadline;
 	uint64_t budget;
+	bool goes_on; /* after the caller has looked for signals */
 	int ready = count_ready(ends, n);
 
-	if (ready)
+	if (ready) {
+		ends[0]->signals_seen = false; /* the wait that they were looked for in is over */
 		return ready;
+	}
 	for (unsigned i = 0; i < n; i++)
 		ready += mk_end_gone(ends[i], timeout_ns == 0);
 	if (ready || timeout_ns == 0)
 		return ready ? ready : -ETIMEDOUT;
 	begin = mk_now();
 	deadline = timeout_ns < 0 ? UINT64_MAX : begin + (uint64_t)timeout_ns;
+	goes_on = ends[0]->signals_seen;
 	budget = spin_budget(ends, n);
+	if (goes_on && budget != UINT64_MAX)
+		budget = 0;
 	if (budget == UINT64_MAX) { /* never sleeps: looks for signals and deaths by coming back */
 		uint64_t slice = begin + SPIN_SLICE_NS;
 
@@ -411,7 +427,7 @@ static int wait_for(struct mk_end **ends, unsigned n, struct mk_wait_set *set, i
 	else
 		ready = park(ends, n, set, deadline);
 	if (ready > 0)
-		learn(ends, n, mk_now() - begin);
+		learn(ends, n, goes_on ? UINT64_MAX : mk_now() - begin);
 	return ready;
 }
 
@@ -490,6 +506,12 @@ int mk_wait_set_remove(struct mk_wait_set *set, struct mk_end *end)
 	return -ENOENT;
 }
 
+unsigned mk_wait_set_ends(const struct mk_wait_set *set, struct mk_end *const **ends)
+{
+	*ends = set->ends;
+	return set->count;
+}
+
 int mk_wait_set_wait(struct mk_wait_set *set, int64_t timeout_ns)
 {
 	if (!set->count)
@@ -505,6 +527,8 @@ int mk_event_descriptor(struct mk_end *end)
 
 	if (end->event >= 0)
 		return end->event;
+	if (end->socket < 0) /* nothing that could make it readable */
+		return -ENOTSUP;
 	end->event = epoll_create1(EPOLL_CLOEXEC);
 	if (end->event < 0)
 		return -errno;

@@ -259,9 +259,10 @@ static void close_descriptors(struct mk_end *end)
 	}
 }
 
-static void close_end(struct mk_end *end)
+void mk_end_close(struct mk_end *end)
 {
-	if (end->generation == mk_fork_generation()) {
+	end->counters = &end->own_counters; /* the caller's may be gone before the end is freed */
+	if (end->own_map && end->generation == mk_fork_generation()) {
 		/* Pairs with the acquire in mk_end_gone: who sees it closed sees all that was published. */
 		mk_store_release(end->state, MK_END_CLOSED);
 		/* The word that the other side looks at after each publish: it finds the state from there. Pairs
@@ -275,6 +276,7 @@ static void close_end(struct mk_end *end)
 		mk_object_unmap(end->own_map, end->own_map_size);
 		mk_object_unmap(end->peer_map, end->peer_map_size);
 	} /* in a forked copy nothing of the lane was ever mapped */
+	end->own_map = end->peer_map = NULL;
 	close_descriptors(end);
 }
 
@@ -282,7 +284,7 @@ void mk_sender_close(struct mk_sender *tx)
 {
 	if (!tx)
 		return;
-	close_end(&tx->end);
+	mk_end_close(&tx->end);
 	free(tx);
 }
 
@@ -290,7 +292,7 @@ void mk_receiver_close(struct mk_receiver *rx)
 {
 	if (!rx)
 		return;
-	close_end(&rx->end);
+	mk_end_close(&rx->end);
 	free(rx);
 }
 
@@ -372,7 +374,7 @@ bool mk_end_gone(struct mk_end *end, bool now)
 {
 	if (end->gone)
 		return true;
-	/* Pairs with the release store in close_end. */
+	/* Pairs with the release store in mk_end_close. */
 	if (mk_load_acquire(end->peer_state) == MK_END_CLOSED) {
 		mark_gone(end);
 		return true;

@@ -9,7 +9,8 @@
 
 #include "multikernel/atomic.h"
 
-#define TRIES 64 /* of a reader that meets its writer in the middle */
+#define TRIES 1000  /* of a reader whose copy is overwritten meanwhile */
+#define PATIENCE 64 /* of them, for a writer that is in the middle to finish */
 
 /* --- latches ---------------------------------------------------------------------------------------------------- */
 
@@ -63,11 +64,11 @@ int mk_latch_read(const struct mk_latch *latch, const void *copies, void *value,
 
 		load_words(value, (const char *)copies + (sequence & 1) * size, size);
 		atomic_thread_fence(memory_order_acquire);
-		if (mk_load_relaxed(&latch->sequence) == sequence && !(sequence & 1))
-			return 0;
+		if (mk_load_relaxed(&latch->sequence) == sequence && (!(sequence & 1) || tries >= PATIENCE))
+			return sequence & 1; /* odd and it stayed: the last whole copy */
 		mk_pause();
 	}
-	return 1; /* the last whole copy, read under an odd sequence that stayed */
+	return -EAGAIN;
 }
 
 /* --- an instance's status page ------------------------------------------------------------------------------------ */
@@ -108,7 +109,7 @@ int mk_status_create(uint32_t owner_id, uint64_t epoch, struct mk_status **out)
 	if (reader < 0)
 		mk_object_unmap(base, header.size);
 	else
-		*out = base;
+		mk_status_phase(*out = base, MK_PHASE_SPAWNED);
 	close(fd);
 	return reader;
 }
@@ -169,6 +170,11 @@ void mk_status_unlink(struct mk_status *status, struct mk_counters *counters)
 		mk_count(&to[i], mk_load_relaxed(&from[i]));
 		mk_store_relaxed(&from[i], 0);
 	}
+}
+
+struct mk_counters *mk_status_counters(struct mk_status *status)
+{
+	return &status->counters;
 }
 
 static void copy_counters(struct mk_counters_copy *copy, const struct mk_counters *counters)

@@ -61,10 +61,12 @@ int mk_sender_claim(struct mk_sender **out, int producer_fd, struct mk_counters 
 int mk_receiver_claim(struct mk_receiver **out, int consumer_fd, struct mk_counters *counters, uint32_t *why);
 int mk_sender_attach(struct mk_sender *tx, int consumer_fd, int owned, int socket, int pidfd, uint32_t *why);
 int mk_receiver_attach(struct mk_receiver *rx, int producer_fd, int owned, int socket, int pidfd, uint32_t *why);
-void mk_sender_close(struct mk_sender *tx);
-void mk_receiver_close(struct mk_receiver *rx);
 
-int mk_py_enter(struct mk_end *end);
+int mk_py_close(struct mk_end *end);
+void mk_py_drop_sender(struct mk_sender **tx);
+void mk_py_drop_receiver(struct mk_receiver **rx);
+void mk_py_recover_sender(struct mk_sender *tx);
+void mk_py_recover_receiver(struct mk_receiver *rx);
 struct mk_end *mk_py_sender_end(struct mk_sender *tx);
 struct mk_end *mk_py_receiver_end(struct mk_receiver *rx);
 int mk_py_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id, const char *payload, uint64_t length, int64_t deadline);
@@ -72,22 +74,23 @@ int64_t mk_py_send_many(struct mk_sender *tx, uint16_t type, uint16_t subtype, u
 int64_t mk_py_send_elements(struct mk_sender *tx, const char *elements, int64_t count, int64_t deadline, int *why);
 int mk_py_reserve(struct mk_sender *tx, uint64_t n, void **slot, int64_t deadline);
 int mk_py_commit(struct mk_sender *tx, uint64_t n, uint16_t type, uint16_t subtype, uint64_t id);
-void mk_py_abandon(struct mk_sender *tx);
+int mk_py_abandon(struct mk_sender *tx);
 int mk_py_ipi(struct mk_sender *tx, unsigned vector);
 int mk_py_peek(struct mk_receiver *rx, struct mk_message *messages, int limit, uint64_t bytes, int64_t deadline);
 int64_t mk_py_peek_elements(struct mk_receiver *rx, int64_t limit, const void **elements, int64_t deadline);
-void mk_py_release(struct mk_receiver *rx);
-void mk_py_unpeek(struct mk_receiver *rx);
-void mk_py_hold(struct mk_receiver *rx);
+int mk_py_release(struct mk_receiver *rx);
+int mk_py_unpeek(struct mk_receiver *rx);
+int mk_py_hold(struct mk_receiver *rx);
 int mk_py_done(struct mk_receiver *rx);
-int mk_py_take_ipi(struct mk_receiver *rx, unsigned *vector, uint64_t *count);
+int mk_py_take_ipi(struct mk_receiver *rx, unsigned from, unsigned *vector, uint64_t *count);
 void mk_py_mask_all(struct mk_receiver *rx);
 int mk_py_mask(struct mk_receiver *rx, unsigned vector, int masked);
 int mk_py_wait(struct mk_end *end, int64_t deadline);
-void mk_py_settle(struct mk_end *end);
+int mk_py_settle(struct mk_end *end);
+int mk_py_ready(struct mk_end *end);
 int mk_py_peer_closed(struct mk_end *end);
-void mk_py_counters(struct mk_end *end, struct mk_counters *counters);
-void mk_py_read_counters(struct mk_end *end, struct mk_counters_copy *copy);
+int mk_py_counters(struct mk_end *end, struct mk_counters *counters);
+int mk_py_read_counters(struct mk_end *end, struct mk_counters_copy *copy);
 int mk_py_event(struct mk_end *end);
 void mk_py_inspect(struct mk_end *end, struct mk_py_view *view);
 int mk_py_policy(struct mk_end *end, int policy);
@@ -97,7 +100,6 @@ void mk_wait_set_free(struct mk_wait_set *set);
 int mk_wait_set_add(struct mk_wait_set *set, struct mk_end *end);
 int mk_wait_set_remove(struct mk_wait_set *set, struct mk_end *end);
 int mk_py_set_wait(struct mk_wait_set *set, int64_t deadline);
-bool mk_end_ready(struct mk_end *end);
 
 /* status */
 struct mk_link_copy { uint32_t used, peer; uint64_t capacity; struct mk_counters_copy counters; };
@@ -109,6 +111,7 @@ void mk_status_beat(struct mk_status *status);
 void mk_status_ipi(struct mk_status *status, uint32_t vector, uint64_t count);
 struct mk_counters *mk_status_link(struct mk_status *status, uint32_t peer, uint64_t capacity);
 void mk_status_unlink(struct mk_status *status, struct mk_counters *counters);
+struct mk_counters *mk_status_counters(struct mk_status *status);
 void mk_status_read(const struct mk_status *status, struct mk_status_copy *copy);
 
 /* console */

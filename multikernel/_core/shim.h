@@ -2,7 +2,8 @@
  *
  * An interpreter may call one end from two threads, or from a forked copy: each call enters the end and leaves it
  * again, and who finds it taken is told so (-EBUSY, -ECHILD). A call that hands out memory of the ring (a view) keeps
- * the end until it is given back. Deadlines are CLOCK_MONOTONIC nanoseconds; < 0: none, 0: do not wait.
+ * the end until it is given back. Deadlines are CLOCK_MONOTONIC nanoseconds; 0: do not wait; < 0: none, and another
+ * number for each wait: a call that came back with -EINTR is made again with the same one.
  */
 #include <errno.h>
 
@@ -14,18 +15,81 @@
 #include "multikernel/process.h"
 #include "multikernel/status.h"
 
-static int mk_py_enter(struct mk_end *end)
+#define MK_PY_CLOSED 1 /* in an end that was closed: nobody */
+
+/* Who is in an end: the address of a word of the calling thread's own. */
+static uintptr_t mk_py_self(void)
 {
+	static _Thread_local uint32_t here;
+
+	return (uintptr_t)&here;
+}
+
+/* Take an end for a call. @return 0; -ECHILD: this is a forked copy of it; -EBUSY: another call has it */
+static int mk_py_seize(struct mk_end *end)
+{
+	uintptr_t nobody = 0;
+
 	if (end->generation != mk_fork_generation())
 		return -ECHILD;
 	/* Acquire and, in leave, release: the next thread sees what this one left in the end. */
-	return atomic_exchange_explicit(&end->busy, 1, memory_order_acquire) ? -EBUSY : 0;
+	return atomic_compare_exchange_strong_explicit(&end->busy, &nobody, mk_py_self(), memory_order_acquire,
+						       memory_order_relaxed)
+		       ? 0
+		       : -EBUSY;
 }
 
 static void mk_py_leave(struct mk_end *end)
 {
 	mk_event_settle(end);
 	mk_store_release(&end->busy, 0);
+}
+
+/* As mk_py_seize, for what needs the other side: -ENOTCONN before it was attached. */
+static int mk_py_enter(struct mk_end *end)
+{
+	int result = mk_py_seize(end);
+
+	if (!result && !end->peer_map) {
+		mk_store_release(&end->busy, 0);
+		return -ENOTCONN;
+	}
+	return result;
+}
+
+/* Whether memory that was lent out is still to be given back: not in a process forked since, where it is not mapped. */
+static int mk_py_lent(struct mk_end *end)
+{
+	return end->generation == mk_fork_generation() ? 0 : -ECHILD;
+}
+
+/* Whether this thread is in the end: its interpreter left a call by an exception between taking and giving back. */
+static int mk_py_stranded(struct mk_end *end)
+{
+	return end->generation == mk_fork_generation() && mk_load_relaxed(&end->busy) == mk_py_self();
+}
+
+/* Close an end for good. It stays taken, and its memory is there until mk_py_drop_*: a call that another thread was
+ * about to make finds that. @return 0; -EBUSY: it is in use, nothing was done */
+static int mk_py_close(struct mk_end *end)
+{
+	int result = mk_py_seize(end);
+
+	if (result == -EBUSY)
+		return result;
+	mk_store_relaxed(&end->busy, MK_PY_CLOSED);
+	mk_end_close(end);
+	return 0;
+}
+
+static void mk_py_drop_sender(struct mk_sender **tx)
+{
+	mk_sender_close(*tx);
+}
+
+static void mk_py_drop_receiver(struct mk_receiver **rx)
+{
+	mk_receiver_close(*rx);
 }
 
 static struct mk_end *mk_py_sender_end(struct mk_sender *tx)
@@ -38,13 +102,31 @@ static struct mk_end *mk_py_receiver_end(struct mk_receiver *rx)
 	return &rx->end;
 }
 
+#define MK_PY_LIFE_NS 1000000 /* a call that does not wait asks the system this often whether the peer lives */
+
+/* Only the wait that has asked for a look for signals may take it for done: not the one after it, should a handler have
+ * ended that one by an exception. */
+static void mk_py_goes_on(struct mk_end *end, int64_t deadline)
+{
+	if (end->waits_until != deadline)
+		end->signals_seen = false;
+	end->waits_until = deadline;
+}
+
 /* @return 0: look again; -EAGAIN: it was not to wait; -ETIMEDOUT; -EINTR */
 static int mk_py_wait_until(struct mk_end *end, int64_t deadline)
 {
 	int64_t left = -1;
 
-	if (deadline == 0)
-		return -EAGAIN;
+	if (deadline == 0) {
+		uint64_t now = mk_now();
+
+		if (now - end->looked < MK_PY_LIFE_NS)
+			return -EAGAIN;
+		end->looked = now;
+		return mk_end_gone(end, true) ? 0 : -EAGAIN;
+	}
+	mk_py_goes_on(end, deadline);
 	if (deadline > 0) {
 		left = deadline - (int64_t)mk_now();
 		if (left < 0)
@@ -101,7 +183,9 @@ static int64_t mk_py_send_many(struct mk_sender *tx, uint16_t type, uint16_t sub
 		mk_finish(tx, lengths[done], type, subtype, id + (uint64_t)done);
 		done++;
 	}
-	mk_publish(tx);
+	int published = mk_publish(tx);
+	if (!*why)
+		*why = published;
 	mk_py_leave(&tx->end);
 	return done;
 }
@@ -156,19 +240,34 @@ static int mk_py_reserve(struct mk_sender *tx, uint64_t n, void **slot, int64_t 
 
 static int mk_py_commit(struct mk_sender *tx, uint64_t n, uint16_t type, uint16_t subtype, uint64_t id)
 {
-	int result = tx->end.shape.element ? mk_finish_elements(tx, n) : mk_finish(tx, n, type, subtype, id);
+	int result = mk_py_lent(&tx->end);
 
-	if (!result)
-		mk_publish(tx);
+	if (result)
+		return result;
+	result = tx->end.shape.element ? mk_finish_elements(tx, n) : mk_finish(tx, n, type, subtype, id);
 	tx->reserved = 0;
+	if (!result)
+		result = mk_publish(tx);
 	mk_py_leave(&tx->end);
 	return result;
 }
 
-static void mk_py_abandon(struct mk_sender *tx)
+static int mk_py_abandon(struct mk_sender *tx)
 {
+	int result = mk_py_lent(&tx->end);
+
+	if (result)
+		return result;
 	tx->reserved = 0;
 	mk_py_leave(&tx->end);
+	return 0;
+}
+
+/* After an exception in the middle of a call: nothing is reserved, the end is free. */
+static void mk_py_recover_sender(struct mk_sender *tx)
+{
+	if (mk_py_stranded(&tx->end))
+		mk_py_abandon(tx);
 }
 
 static int mk_py_ipi(struct mk_sender *tx, unsigned vector)
@@ -186,6 +285,20 @@ static int mk_py_ipi(struct mk_sender *tx, unsigned vector)
 
 /* Look at up to @limit records; wait for the first only. Keeps the end on success: mk_py_release gives it back.
  * @return how many; -ENOMSG: an IPI waits that was raised before the next record; -EAGAIN, -EPIPE ... */
+/* Whether an IPI is to be taken before the record at @next. One round of taking is enough: whoever raises them without
+ * a pause would otherwise keep us from the records that came after the first ones. */
+static bool mk_py_ipi_first(struct mk_receiver *rx, uint64_t next, bool record)
+{
+	if (record && rx->ipi_served == next + 1)
+		return false;
+	if (!mk_ipi_waiting(rx))
+		return false;
+	rx->ipi_behind = record ? next + 1 : 0;
+	return true;
+}
+
+/* Look at up to @limit records; wait for the first only. Keeps the end on success: mk_py_release gives it back.
+ * @return how many; -ENOMSG: an IPI waits that was raised before the next record; -EAGAIN, -EPIPE ... */
 static int mk_py_peek(struct mk_receiver *rx, struct mk_message *messages, int limit, uint64_t bytes, int64_t deadline)
 {
 	int n = 0;
@@ -197,7 +310,7 @@ static int mk_py_peek(struct mk_receiver *rx, struct mk_message *messages, int l
 		uint64_t next = rx->next, looked = rx->looked, looked_bytes = rx->looked_bytes;
 
 		result = n < limit && (n == 0 || rx->looked_bytes < bytes) ? mk_peek(rx, &messages[n]) : 1;
-		if (result <= 0 && mk_ipi_waiting(rx)) { /* raised before this record: not yet */
+		if (result <= 0 && mk_py_ipi_first(rx, next, result == 0)) { /* raised before this record: not yet */
 			rx->next = next;
 			rx->looked = looked;
 			rx->looked_bytes = looked_bytes;
@@ -234,42 +347,70 @@ static int64_t mk_py_peek_elements(struct mk_receiver *rx, int64_t limit, const 
 	return result;
 }
 
-static void mk_py_release(struct mk_receiver *rx)
+/* Give the space of what was looked at back, and the end. */
+static int mk_py_release(struct mk_receiver *rx)
 {
+	int result = mk_py_lent(&rx->end);
+
+	if (result)
+		return result;
 	mk_release(rx);
 	mk_py_leave(&rx->end);
+	return 0;
 }
 
 /* Give the end back but not yet the space: mk_py_done does, once the message has been dealt with. */
-static void mk_py_hold(struct mk_receiver *rx)
+static int mk_py_hold(struct mk_receiver *rx)
 {
+	int result = mk_py_lent(&rx->end);
+
+	if (result)
+		return result;
 	mk_py_leave(&rx->end);
+	return 0;
 }
 
 static int mk_py_done(struct mk_receiver *rx)
 {
 	int result = mk_py_enter(&rx->end);
 
-	if (result)
-		return result;
-	mk_py_release(rx);
-	return 0;
+	return result ? result : mk_py_release(rx);
 }
 
 /* Give the end back without the space: what was looked at is next again. */
-static void mk_py_unpeek(struct mk_receiver *rx)
+static int mk_py_unpeek(struct mk_receiver *rx)
 {
-	mk_unpeek(rx);
-	mk_py_leave(&rx->end);
-}
-
-static int mk_py_take_ipi(struct mk_receiver *rx, unsigned *vector, uint64_t *count)
-{
-	int result = mk_py_enter(&rx->end);
+	int result = mk_py_lent(&rx->end);
 
 	if (result)
 		return result;
-	result = mk_ipi_take(rx, vector, count);
+	mk_unpeek(rx);
+	mk_py_leave(&rx->end);
+	return 0;
+}
+
+/* After an exception in the middle of a call: what it had looked at and not released is next again, the end is free. */
+static void mk_py_recover_receiver(struct mk_receiver *rx)
+{
+	if (mk_py_stranded(&rx->end) || !mk_py_enter(&rx->end))
+		mk_py_unpeek(rx);
+}
+
+/* Take the lowest pending vector from @from up. A round of calls, each from behind the last one's vector, ends with 0. */
+static int mk_py_take_ipi(struct mk_receiver *rx, unsigned from, unsigned *vector, uint64_t *count)
+{
+	int result = mk_py_enter(&rx->end);
+	uint64_t masked = rx->ipi_masked;
+
+	if (result)
+		return result;
+	if (from < MK_VECTORS) {
+		rx->ipi_masked = masked | ((1ULL << from) - 1);
+		result = mk_ipi_take(rx, vector, count);
+		rx->ipi_masked = masked;
+	}
+	if (!result)
+		rx->ipi_served = rx->ipi_behind;
 	mk_py_leave(&rx->end);
 	return result;
 }
@@ -305,30 +446,61 @@ static int mk_py_wait(struct mk_end *end, int64_t deadline)
 }
 
 /* For the other end of the same link, whose socket pair this end's wait may have read. */
-static void mk_py_settle(struct mk_end *end)
+static int mk_py_settle(struct mk_end *end)
 {
-	if (end->event >= 0 && !mk_py_enter(end))
+	int result = mk_py_enter(end);
+
+	if (!result)
 		mk_py_leave(end);
+	return result;
+}
+
+/* Whether a wait would return at once. @return 1, 0; -ECHILD, -EBUSY */
+static int mk_py_ready(struct mk_end *end)
+{
+	int result = mk_py_enter(end);
+
+	if (result)
+		return result;
+	result = mk_end_ready(end);
+	mk_store_release(&end->busy, 0); /* nothing was taken: there is nothing to settle */
+	return result;
 }
 
 /* Whether the peer closed its end itself; a dead one did not. */
 static int mk_py_peer_closed(struct mk_end *end)
 {
-	return mk_load_acquire(end->peer_state) == MK_END_CLOSED;
+	int result = mk_py_enter(end);
+
+	if (result)
+		return result;
+	result = mk_load_acquire(end->peer_state) == MK_END_CLOSED; /* pairs with the release in mk_end_close */
+	mk_py_leave(end);
+	return result;
 }
 
-static void mk_py_counters(struct mk_end *end, struct mk_counters *counters)
+static int mk_py_counters(struct mk_end *end, struct mk_counters *counters)
 {
+	int result = mk_py_seize(end);
+
+	if (result)
+		return result;
 	end->counters = counters ? counters : &end->own_counters;
+	mk_py_leave(end);
+	return 0;
 }
 
-static void mk_py_read_counters(struct mk_end *end, struct mk_counters_copy *copy)
+/* Counters may lie in a page that a forked copy does not have. @return 0; -ECHILD */
+static int mk_py_read_counters(struct mk_end *end, struct mk_counters_copy *copy)
 {
 	const _Atomic uint64_t *from = &end->counters->sent;
 	uint64_t *to = &copy->sent;
 
+	if (end->generation != mk_fork_generation())
+		return -ECHILD;
 	for (size_t i = 0; i < sizeof(*copy) / sizeof(uint64_t); i++)
 		to[i] = mk_load_relaxed(&from[i]);
+	return 0;
 }
 
 static int mk_py_event(struct mk_end *end)
@@ -342,16 +514,30 @@ static int mk_py_event(struct mk_end *end)
 	return result;
 }
 
+/* Every end of the set is taken for the time of the wait, so that none is closed below it.
+ * @return how many can go on; -ETIMEDOUT, -EINTR; -EBUSY, -ECHILD */
 static int mk_py_set_wait(struct mk_wait_set *set, int64_t deadline)
 {
+	struct mk_end *const *ends;
+	unsigned count = mk_wait_set_ends(set, &ends);
+	unsigned entered = 0;
 	int64_t left = deadline;
+	int result = 0;
 
+	while (entered < count && !(result = mk_py_enter(ends[entered])))
+		entered++;
 	if (deadline > 0) {
 		left = deadline - (int64_t)mk_now();
 		if (left < 0)
 			left = 0;
 	}
-	return mk_wait_set_wait(set, left);
+	if (!result && count)
+		mk_py_goes_on(ends[0], deadline);
+	if (!result)
+		result = mk_wait_set_wait(set, left);
+	while (entered)
+		mk_py_leave(ends[--entered]);
+	return result;
 }
 
 /* What an end knows, for messages to people. */
@@ -363,6 +549,8 @@ struct mk_py_view {
 
 static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 {
+	int taken = mk_py_enter(end);
+
 	memset(view, 0, sizeof(*view));
 	view->capacity = end->shape.capacity;
 	view->element = end->shape.element;
@@ -370,12 +558,12 @@ static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 	view->bad_value = end->bad_value;
 	view->claimed_here = end->generation == mk_fork_generation();
 	view->gone = end->gone;
-	if (!view->claimed_here || !end->peer_map)
+	if (taken) /* another call has it: what it knows by itself will do */
 		return;
 	const volatile struct mk_object *peer = end->peer_map;
 	view->peer_pid = peer->owner_pid;
 	view->peer_id = peer->owner_id;
-	view->gone = mk_end_gone(end, false);
+	view->gone = mk_end_gone(end, true);
 	if (end->sending) {
 		struct mk_sender *tx = (struct mk_sender *)(void *)end;
 		view->used = tx->head - mk_load_relaxed(&tx->peer->tail);
@@ -383,6 +571,9 @@ static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 		struct mk_receiver *rx = (struct mk_receiver *)(void *)end;
 		view->used = mk_load_relaxed(&rx->peer->head) - rx->tail;
 	}
+	if (view->used > view->capacity) /* the peer's word: not checked here, so not believed */
+		view->used = view->capacity;
+	mk_py_leave(end);
 }
 
 static int mk_py_policy(struct mk_end *end, int policy)
@@ -390,9 +581,9 @@ static int mk_py_policy(struct mk_end *end, int policy)
 	if (policy < MK_WAIT_ADAPTIVE || policy > MK_WAIT_PARK)
 		return -EINVAL;
 	end->policy = (uint8_t)policy;
+	end->interpreted = true;
 	return 0;
 }
-
 
 /* --- the machine object ------------------------------------------------------------------------------------------ */
 

@@ -10,7 +10,8 @@
 
 #define MK_CONSOLE_LINE_MAX 1000u /* bytes of text in one line; longer ones go on in the next, marked partial */
 
-/* The writing side; private to the process, safe to use from several of its threads. */
+/* The writing side; private to the process, safe to use from several of its threads. A fork's copy writes nothing, and
+ * finish only frees its memory. */
 struct mk_console_writer;
 
 /* Make a console of @capacity bytes (a power of two). @return a read-only descriptor to hand out, or -errno */
@@ -33,7 +34,7 @@ MK_API void mk_console_close(const struct mk_console *console, const struct mk_o
 
 /* Copy the line at *@position into @text (MK_CONSOLE_LINE_MAX bytes) and move *@position past it; a position that
  * was overtaken moves to the oldest line first.
- * @return 1; 0: there is none yet; -EBADMSG: that is no console */
+ * @return 1; 0: there is none yet (or the writer is faster than we: look again); -EBADMSG: that is no console */
 MK_API int mk_console_next(const struct mk_console *console, const struct mk_object *header, uint64_t *position,
 			   struct mk_console_line *line, char *text);
 

@@ -35,7 +35,8 @@ struct mk_wait_set;
 /* Wait until one end can go on: a receiver has a record, an element, an IPI, or its sender is gone; a sender
  * has the room that it last failed to get (mk_sender.wanted), or its receiver is gone.
  * @param timeout_ns  < 0: no limit; 0: only look
- * @return 0; -ETIMEDOUT; -EINTR: a signal came, or (spinning) it is time to look for one */
+ * @return 0; -ETIMEDOUT; -EINTR: a signal came, or (spinning, or before a long sleep of an end that is
+ *         `interpreted`) it is time to look for one: look, and call again */
 MK_API int mk_wait(struct mk_end *end, int64_t timeout_ns);
 
 /* @return a new set, NULL: errno says why */
@@ -47,6 +48,9 @@ MK_API int mk_wait_set_add(struct mk_wait_set *set, struct mk_end *end);
 
 /* Take an end out; do it before closing the end. @return 0 or -ENOENT */
 MK_API int mk_wait_set_remove(struct mk_wait_set *set, struct mk_end *end);
+
+/* The set's ends, as long as none is added or removed. @return how many */
+MK_API unsigned mk_wait_set_ends(const struct mk_wait_set *set, struct mk_end *const **ends);
 
 /* As mk_wait, for all of the set. @return how many can go on; -ETIMEDOUT; -EINTR; -EINVAL: the set is empty */
 MK_API int mk_wait_set_wait(struct mk_wait_set *set, int64_t timeout_ns);

@@ -73,7 +73,10 @@ struct mk_end {
 	bool sending; /* a sender */
 	bool private_socket; /* a ring's: descriptors that come over it are taken */
 	uint8_t policy;      /* enum mk_wait_policy */
-	_Atomic uint32_t busy; /* for bindings: one call at a time */
+	bool interpreted;    /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
+	bool signals_seen;   /* it has, and the wait goes on where it was */
+	int64_t waits_until; /* for bindings: tells a wait that goes on from the next one */
+	_Atomic uintptr_t busy; /* for bindings: one call at a time; whose, 0: nobody's */
 	void *own_map, *peer_map;
 	uint64_t own_map_size, peer_map_size;
 	struct mk_counters own_counters;
@@ -102,6 +105,8 @@ struct mk_receiver {
 	uint32_t ipi_sequence;
 	uint64_t ipi_pending; /* vectors that have not been taken, a bit each */
 	uint64_t ipi_masked;
+	uint64_t ipi_behind; /* for bindings: 1 + where the record begins that waits for IPIs to be taken */
+	uint64_t ipi_served; /* the same, once they are */
 	uint64_t ipi_seen[MK_VECTORS];
 };
 
@@ -139,6 +144,9 @@ MK_API int mk_receiver_attach(struct mk_receiver *rx, int producer_fd, int owned
  * only frees the private memory. */
 MK_API void mk_sender_close(struct mk_sender *tx);
 MK_API void mk_receiver_close(struct mk_receiver *rx);
+
+/* The first half of both: all but the freeing, for who cannot know yet that nobody holds a pointer to the end. */
+MK_API void mk_end_close(struct mk_end *end);
 
 /* Whether the other end is closed or its process has ended. Cheap until it matters: a page is read each time,
  * the system is asked once per millisecond at most unless @now. */
@@ -379,8 +387,10 @@ static inline int mk_peek(struct mk_receiver *rx, struct mk_message *message)
 	header.subtype = *(const volatile uint16_t *)(const void *)(at + offsetof(struct mk_record, subtype));
 	header.id = *(const volatile uint64_t *)(const void *)(at + offsetof(struct mk_record, id));
 	size = mk_record_size(header.length);
-	if (mk_unlikely(size > rx->head - rx->next))
-		return mk_quarantine(&rx->end, MK_BAD_LENGTH, header.length);
+	if (mk_unlikely(size > rx->head - rx->next)) {
+		mk_quarantine(&rx->end, MK_BAD_LENGTH, header.length);
+		return -EBADMSG; /* a constant: the compiler then knows that 0 comes with a message */
+	}
 	message->payload = at + sizeof(struct mk_record);
 	message->id = header.id;
 	message->length = header.length;

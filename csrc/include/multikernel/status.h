@@ -17,7 +17,8 @@
 MK_API void mk_latch_write(struct mk_latch *latch, void *copies, const void *value, size_t size);
 
 /* Copy the last whole value. Bounded, whatever the writer does.
- * @return 0; 1: its writer is in the middle of the next one, or died there */
+ * @return 0; 1: its writer is in the middle of the next one, or died there; -EAGAIN: it never stopped writing, and
+ *         what lies in @value is not whole */
 MK_API int mk_latch_read(const struct mk_latch *latch, const void *copies, void *value, size_t size);
 
 /* --- an instance's status page ------------------------------------------------------------------------------------ */
@@ -43,8 +44,11 @@ struct mk_status_copy {
 	struct mk_link_copy links[MK_STATUS_LINKS];
 };
 
-/* Make a status page, map it and seal it. @return a read-only descriptor to hand out, or -errno */
+/* Make a status page, map it and seal it; its phase is MK_PHASE_SPAWNED, reached now.
+ * @return a read-only descriptor to hand out, or -errno */
 MK_API int mk_status_create(uint32_t owner_id, uint64_t epoch, struct mk_status **out);
+
+/* Unmap. Not for a fork's copy: there the page was never mapped, and something else may lie at its address. */
 MK_API void mk_status_free(struct mk_status *status);
 
 MK_API void mk_status_phase(struct mk_status *status, uint32_t phase);
@@ -57,6 +61,9 @@ MK_API struct mk_counters *mk_status_link(struct mk_status *status, uint32_t pee
 
 /* The link is gone: its counts go into the instance's, its row is free again. */
 MK_API void mk_status_unlink(struct mk_status *status, struct mk_counters *counters);
+
+/* The counters of the instance itself, for ends that are no link's: the host lane, whose waits are the loop's. */
+MK_API struct mk_counters *mk_status_counters(struct mk_status *status);
 
 MK_API void mk_status_read(const struct mk_status *status, struct mk_status_copy *copy);
 
