@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
-from multikernel.shm.lane import LaneReceiver, LaneSender
+from multikernel.shm.lane_receiver import LaneReceiver
+from multikernel.shm.lane_sender import LaneSender
 from multikernel.shm.objects import lane_object, reopen
-from multikernel.shm.pages import MachineView, StatusPage
-from multikernel.shm.waiting import WaitPolicy
 
 from .link import Keeper, Link
+
+if TYPE_CHECKING:
+    from multikernel.shm.pages import MachineView, StatusPage
+    from multikernel.shm.waiting import WaitPolicy
 
 
 class LinkHalf:
@@ -34,27 +37,28 @@ class LinkHalf:
             ValueError: no such capacity.
             OSError: not enough memory or descriptors. Nothing is left.
         """
+        given: list[int] = []
+        ends: list[LaneSender | LaneReceiver] = []
         made: list[int] = []
-        ends: list[Any] = []
         try:
             made.append(lane_object("producer", f"{owner_id}", capacity, owner_id=owner_id, epoch=epoch))
             made.append(lane_object("consumer", f"{owner_id}", capacity, owner_id=owner_id, epoch=epoch))
-            ends.append(LaneSender(made[0], "the peer", wait=wait))
-            ends.append(LaneReceiver(made[1], "the peer", wait=wait, ipis=True))
-            given = [reopen(made[0])]
-            try:
-                given.append(reopen(made[1]))
-            except BaseException:
-                os.close(given[0])
-                raise
+            sender = LaneSender(made[0], "the peer", wait=wait)
+            ends.append(sender)
+            receiver = LaneReceiver(made[1], "the peer", wait=wait, ipis=True)
+            ends.append(receiver)
+            for fd in made:
+                given.append(reopen(fd))  # noqa: PERF401 what was reopened is closed after an error
         except BaseException:
             for end in ends:
                 end.close()
+            for fd in given:
+                os.close(fd)
             raise
         finally:
             for fd in made:
                 os.close(fd)
-        return cls(*ends, given, capacity)
+        return cls(sender, receiver, given, capacity)
 
     def descriptors(self) -> list[int]:
         """Read-only descriptors to hand to the other party: [producer, consumer]. Still this half's."""
@@ -79,35 +83,41 @@ class LinkHalf:
             descriptors: the peer's, read-only: [producer, consumer].
             socket_fd: this side of the link's socket pair.
             pidfd: of the peer's process.
-            machine, peer_epoch: where the host says what has become of an instance, and which incarnation this is.
+            peer_id: its id, as errors and messages show it.
+            peer_name: its name.
+            machine: where the host says what has become of an instance.
+            peer_epoch: which incarnation of it this is.
             status: the own status page, where the link is counted; None: privately.
             keeper: who serves more than this link.
 
         Raises:
-            CorruptLane: the objects are not what they must be. This half is closed.
+            CorruptLane: the objects are not what they must be. This half is closed, here and below.
+            OSError: not enough memory or descriptors.
+            ValueError: this half was attached or closed, or these are not two descriptors.
         """
-        sender, receiver = self._sender, self._receiver
-        if sender is None or receiver is None:
-            raise ValueError("this half was attached or closed")
-        producer, consumer = descriptors
-        sockets = [socket_fd, os.dup(socket_fd)]
-        pidfds = [pidfd, os.dup(pidfd)]
+        ours = [*descriptors, socket_fd, pidfd]  # to close here, until they are an end's
         try:
-            receiver.attach(producer, owned=True, socket_fd=sockets[0], pidfd=pidfds[0])
-            sockets.pop(0), pidfds.pop(0)
-            sender.attach(consumer, owned=True, socket_fd=sockets[0], pidfd=pidfds[0])
-            sockets.pop(0), pidfds.pop(0)
+            sender, receiver = self._sender, self._receiver
+            if sender is None or receiver is None:
+                raise ValueError("this half was attached or closed")
+            producer, consumer = descriptors
+            for end, peer_object in ((receiver, producer), (sender, consumer)):
+                both = [os.dup(socket_fd)]
+                ours += both
+                both.append(os.dup(pidfd))
+                ours.append(both[1])
+                end.attach(peer_object, owned=True, socket_fd=both[0], pidfd=both[1])
+                del ours[-2:]
+                end.call_peer(f"{peer_name} (id {peer_id})")
+            counters = status.link(peer_id, self.capacity) if status is not None else None
         except BaseException:
             self.close()
             raise
         finally:
-            for fd in (producer, consumer, *sockets, *pidfds):
+            for fd in ours:
                 os.close(fd)
         self._sender = self._receiver = None
         self.close()
-        for end in (sender, receiver):
-            end.call_peer(f"{peer_name} (id {peer_id})")
-        counters = status.link(peer_id, self.capacity) if status is not None else None
         return Link(
             sender,
             receiver,

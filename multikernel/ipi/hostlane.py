@@ -1,5 +1,7 @@
-"""The host lane: one direction from the host to an instance. It carries SYSTEM/SHUTDOWN, and IPI 0 ("look at your
-control channel"); everything that the instance says to its host goes over the control channel.
+"""The host lane: one direction, from the host to an instance.
+
+It carries SYSTEM/SHUTDOWN, and IPI 0 ("look at your control channel"); everything that the instance says to its host
+goes over the control channel.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ import struct
 from collections.abc import Callable
 from typing import Any, Self
 
-from multikernel.shm.lane import IPI_WAITS, LaneReceiver, LaneSender
+from multikernel.errors import Closed, CorruptLane
+from multikernel.shm.lane_receiver import IPI_WAITS, LaneReceiver
+from multikernel.shm.lane_sender import LaneSender
 from multikernel.shm.objects import lane_object, reopen
+from multikernel.shm.waiting import AT_ONCE
 
 from .messages import SHUTDOWN, SYSTEM
 
@@ -37,7 +42,11 @@ class HostLane:
         own = lane_object("producer", f"host>{instance_id}", _capacity(), owner_id=0, epoch=epoch)
         try:
             sender = LaneSender(own, f"instance {instance_id}")
-            return cls(sender, reopen(own))
+            try:
+                return cls(sender, reopen(own))
+            except BaseException:
+                sender.close()
+                raise
         finally:
             os.close(own)
 
@@ -61,7 +70,7 @@ class HostLane:
         self._attached = True
 
     def shutdown(self) -> None:
-        """Ask the instance to halt. Never waits; nothing happens to one that is gone."""
+        """Ask the instance to halt. Never waits; nothing happens to one that is gone, or has ruined its lane."""
         if self._attached:
             self._quietly(lambda: self._sender.try_send(_SHUTDOWN.pack(_GRACEFUL, 0), SYSTEM, SHUTDOWN, 0))
 
@@ -73,8 +82,8 @@ class HostLane:
     def _quietly(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except BrokenPipeError:
-            pass  # the instance is ending; its pidfd tells the host so
+        except (Closed, CorruptLane):
+            pass  # it is ending, and its pidfd tells the host so; or it cannot be told anything any more
 
     def close(self) -> None:
         """Close the lane. Idempotent."""
@@ -98,7 +107,11 @@ class HostLaneReceiver:
         own = lane_object("consumer", f"host>{instance_id}", _capacity(), owner_id=instance_id, epoch=epoch)
         try:
             receiver = LaneReceiver(own, "the host", ipis=True)
-            return cls(receiver, reopen(own))
+            try:
+                return cls(receiver, reopen(own))
+            except BaseException:
+                receiver.close()
+                raise
         finally:
             os.close(own)
 
@@ -117,21 +130,36 @@ class HostLaneReceiver:
             os.close(producer_fd)
         self.attached = True
 
+    def count_in(self, counters: Any) -> None:
+        """Count in the instance's own counters: the loop's waits are waits on this lane, whatever else is in the set."""
+        self._receiver.count_in(counters)
+
     @property
     def end(self) -> Any:
         """The C end, for a wait set."""
         return self._receiver.end
 
     def take(self) -> tuple[bool, bool]:
-        """What the host wants: (halt, look at the control channel). Never waits."""
-        halt = False
-        while (record := self._receiver.receive(None, at_once=True)) is not None:
+        """What the host wants: (halt, look at the control channel). Never waits.
+
+        Raises:
+            Closed: the host is gone, and all that it had sent was taken.
+        """
+        halt = look = False
+        while (record := self._receiver.receive(AT_ONCE)) is not None:
             if record is IPI_WAITS:
-                while self._receiver.take_ipi() is not None:
-                    look = True
-                return halt, look
+                first = 0
+                while (raised := self._receiver.take_ipi(first)) is not None:
+                    first = raised[0] + 1
+                look = True
+                break  # what else there is waits for the next time
             halt |= record.type == SYSTEM and record.subtype == SHUTDOWN
-        return halt, False
+        return halt, look
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` would find something. No system call."""
+        return self._receiver.ready
 
     def close(self) -> None:
         """Close the lane. Idempotent."""

@@ -33,6 +33,7 @@ class Message:
         the lane and cannot be forged.
     redelivered: whether an earlier incarnation had seen it
     payload: bytes, or a read-only memoryview that is valid until the next message is asked for
+    link: the link that it came by; None for one made by hand
     """
 
     type: int
@@ -41,7 +42,7 @@ class Message:
     sender: int
     redelivered: bool
     payload: bytes | memoryview
-    _link: Link | None = field(default=None, repr=False, compare=False)
+    link: Link | None = field(default=None, repr=False, compare=False)
 
     def reply(self, payload: Any, *, type: int = USER, subtype: int = 0, timeout: float | None = None) -> None:  # noqa: A002
         """Answer this message over the link that it came by. What a plain `send` gets as an answer comes out of `recv`.
@@ -54,9 +55,9 @@ class Message:
         Raises:
             Closed: the sender is gone, or the link was closed.
         """
-        if self._link is None:
+        if self.link is None:
             raise ValueError("this message did not come from a link: there is nobody to reply to")
-        self._link.reply(self, payload, type=type, subtype=subtype, timeout=timeout)
+        self.link.reply(self, payload, type=type, subtype=subtype, timeout=timeout)
 
 
 def check_type(type_: int, subtype: int) -> None:

@@ -1,25 +1,28 @@
-"""`Kernel`: what an image is handed. The loop that serves every link, IPIs and the host, from the inside of an instance."""
+"""`Kernel`: what an image is handed. The loop that serves every link, IPIs and the host, inside of an instance."""
 
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multikernel._core import failure, ffi, lib
-from multikernel.errors import Closed, CorruptLane, MultikernelError, from_wire, to_wire
+from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, from_wire, to_wire
 from multikernel.ipi.half import LinkHalf
-from multikernel.ipi.hostlane import HostLaneReceiver
-from multikernel.ipi.link import IpiHandler, Link
 from multikernel.ipi.messages import USER, Message
-from multikernel.shm.channel import Channel
-from multikernel.shm.pages import Console, MachineView, StatusPage
 from multikernel.shm.waiting import deadline
 from multikernel.units import parse_size
 
-from .manifest import Manifest
+if TYPE_CHECKING:
+    from multikernel.ipi.hostlane import HostLaneReceiver
+    from multikernel.ipi.link import IpiHandler, Link
+    from multikernel.shm.channel import Channel
+    from multikernel.shm.pages import Console, MachineView, StatusPage
+
+    from .manifest import Manifest
 
 
 class Kernel:
@@ -61,6 +64,7 @@ class Kernel:
         self._ready = False
         self._request = 0
         self._next = 0  # the link whose turn it is
+        host_lane.count_in(status.own())
         self._set = _wait_set(host_lane.end)
         self._pairs: dict[Link, Any] = {}  # a wait set of a link and the host lane, for waits on one link
 
@@ -69,11 +73,12 @@ class Kernel:
     def messages(self, *, copy: bool = True, timeout: float | None = None) -> Iterator[Message]:
         """Every link's messages, in turn, until the host asks for a halt.
 
-        A message counts as dealt with when the next one is asked for: should this incarnation die before, it is
-        still there for the next.
+        A message counts as dealt with when the next one is asked for (by this loop, or by a `recv` or `request` on the
+        same link): should this incarnation die before, it is still there for the next.
 
         Args:
-            copy: False: payloads are read-only views of the ring, valid until the next message is asked for.
+            copy: False: payloads are read-only views of the ring, valid until the next message is asked for; until then
+                their link receives nothing else (NotOwner), but sends.
             timeout: seconds without any message after which the iteration ends; None: never.
 
         Raises:
@@ -84,10 +89,14 @@ class Kernel:
             taken = self._take_next(copy=copy)
             if taken is not None:
                 link, message, give_back = taken
-                yield message
-                del message
-                if link in self._links:
-                    give_back()
+                try:
+                    yield message
+                except BaseException:  # the loop was left: a view ends, a copy is dealt with when more is asked for
+                    if not copy:
+                        give_back()
+                    raise
+                del link, message
+                give_back()
                 until = deadline(timeout)
                 self._serve_host()
                 if self._halt:
@@ -100,6 +109,8 @@ class Kernel:
     def _take_next(self, *, copy: bool) -> tuple[Link, Message, Callable[[], None]] | None:
         """The next link's next message, beginning with the link whose turn it is."""
         for _ in range(len(self._links)):
+            if not self._links:  # a handler closed the last one
+                break
             self._next %= len(self._links)
             link = self._links[self._next]
             self._next += 1
@@ -168,6 +179,10 @@ class Kernel:
         return self._attach(half, answer, fds)
 
     def _attach(self, half: LinkHalf, terms: dict[str, Any], fds: list[int]) -> Link:
+        if len(fds) != 4:
+            half.close()
+            _close_all(fds)
+            raise MultikernelError(f"the host sent {len(fds)} descriptors for a link, not 4")
         producer, consumer, socket_fd, pidfd = fds
         link = half.attach(
             [producer, consumer],
@@ -180,8 +195,11 @@ class Kernel:
             status=self._status,
             keeper=self,
         )
+        code = lib.mk_wait_set_add(self._set, link.receiving_end)
+        if code:
+            link.close()
+            raise failure(code, "waiting for a link")
         self._links.append(link)
-        lib.mk_wait_set_add(self._set, link.receiving_end)
         return link
 
     def forget(self, link: Link) -> None:
@@ -194,7 +212,7 @@ class Kernel:
     # --- the host
 
     def ready(self) -> None:
-        """Say that this instance can serve now: what `boot(until="ready")` waits for. The first wait says it otherwise."""
+        """Say that this instance can serve now, as `boot(until="ready")` waits for. Otherwise the first wait says it."""
         if not self._ready:
             self._ready = True
             self._status.phase("ready")
@@ -211,8 +229,9 @@ class Kernel:
         self._console.write(text if text.endswith("\n") else f"{text}\n", level)
 
     def _ask_host(self, document: dict[str, Any], fds: list[int], timeout: float) -> tuple[dict[str, Any], list[int]]:
-        """A request over the control channel, serving what the host sends meanwhile: two that connect to each other
-        would wait for each other otherwise.
+        """A request over the control channel. What the host sends meanwhile is served.
+
+        Two that connect to each other would wait for each other otherwise.
         """
         self._request += 1
         self._control.send(document | {"id": self._request}, fds)
@@ -226,12 +245,13 @@ class Kernel:
                 self._serve_document(answer, got)
                 continue
             if "failed" in answer:
+                _close_all(got)
                 raise from_wire(answer["failed"])
             return answer["ok"], got
 
     def _serve_host(self) -> None:
         """What the host wants; a look at a page when it wants nothing."""
-        if not lib.mk_end_ready(self._host.end):
+        if not self._host.ready:
             return
         try:
             halt, look = self._host.take()
@@ -244,17 +264,24 @@ class Kernel:
             self._serve_document(*received)
 
     def _serve_document(self, document: dict[str, Any], fds: list[int]) -> None:
+        if document.get("answer") is not None:  # to a request that was given up
+            _close_all(fds)
+            return
         if document.get("push") != "link":
+            _close_all(fds)
             raise MultikernelError(f"the host sent what this kernel does not know: {document}")
         try:
             half = LinkHalf.create(document["capacity"], self.id, self.epoch)
         except (OSError, ValueError) as error:
             failed = error if isinstance(error, MultikernelError) else MultikernelError(f"{self.name}: {error}")
+            _close_all(fds)
             self._control.send({"verb": "refused", "link": document["link"], "failed": to_wire(failed)})
             return
-        mine = half.descriptors()
-        self._control.send({"verb": "linked", "link": document["link"]}, mine)
-        self._attach(half, document, fds)
+        self._control.send({"verb": "linked", "link": document["link"]}, half.descriptors())
+        try:
+            self._attach(half, document, fds)
+        except (CorruptLane, OSError) as error:  # what another instance brought ends nothing here: it sees Closed
+            self.log(f"a link to {document['peer_name']} was refused: {error}", level=3)
 
     def sleep(self, link: Link, until: int) -> bool:
         """Wait for one link, serving the host meanwhile; the others are looked at later. False: the time is up."""
@@ -271,12 +298,21 @@ class Kernel:
         while code == -errno.EINTR:
             code = lib.mk_py_set_wait(ends, until)
         self._status.beat()
+        if code in (-errno.EBUSY, -errno.ECHILD):
+            raise NotOwner(
+                "this kernel is in use by another thread, or belongs to the process that this was forked from"
+            )
+        if code < 0 and code != -errno.ETIMEDOUT:
+            raise failure(code, "waiting for messages")
         return bool(code > 0)
 
     def close(self) -> None:
         """Close all links. Called when `main` has returned."""
         for link in list(self._links):
-            link.close()
+            try:
+                link.close()
+            except NotOwner as error:  # main has left a thread behind, or a view
+                self.log(f"{link!r} was not closed: {error}", level=4)
 
 
 def _wait_set(*ends: Any) -> Any:
@@ -291,5 +327,11 @@ def _wait_set(*ends: Any) -> Any:
     return wait_set
 
 
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 def _power_of_two(n: int) -> int:
-    return max(1 << max(n - 1, 0).bit_length(), lib.MK_CAPACITY_MIN, lib.mk_page_size())
+    least: int = max(lib.MK_CAPACITY_MIN, lib.mk_page_size())
+    return max(1 << max(n - 1, 0).bit_length(), least)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +57,29 @@ class Format:
             raise ValueError("the array must be contiguous: send numpy.ascontiguousarray of it")
         return elements
 
+    def room(self, elements: Any) -> memoryview:
+        """The bytes of an array that elements are to be written into.
+
+        Raises:
+            TypeError, ValueError: as `check`; it is read-only, or has no place for one.
+        """
+        array = self.check(elements, many=True)
+        if not array.flags.writeable:
+            raise ValueError("the array is read-only")
+        if not len(array):
+            raise ValueError("the array has no place for an element")
+        return memoryview(as_bytes(array))
+
     def capacity(self, least: int) -> int:
         """The bytes for a ring of at least `least`: a power of two, room for one element."""
-        return 1 << math.ceil(math.log2(max(least, self.size, 1)))
+        return 1 << (max(least, self.size, 1) - 1).bit_length()
 
     def __str__(self) -> str:
         if not self.size:
             return "records"
         return f"{self.dtype}{list(self.shape) if self.shape else ''}"
+
+
+def as_bytes(array: Any) -> Any:
+    """The bytes of a contiguous array, as an array of its own over the same memory: every dtype has them."""
+    return array.reshape(-1).view("u1")

@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from multikernel.errors import NotOwner
 
+from .lane import LaneEnd
+from .objects import Kind, check
 
-@dataclass
+L = TypeVar("L", bound=LaneEnd)
+Descriptors = tuple[int, int, int]
+
+
 class Handle:
     """What it takes to claim an end.
 
-    own: writable descriptor of the object that this end will write
-    peer: read-only descriptor of the other end's
-    socket: this end's side of the lane's socket pair; while any process holds it, the other end sees no end of file
+    Args:
+        own: writable descriptor of the object that this end will write.
+        peer: read-only descriptor of the other end's.
+        socket: this end's side of the lane's socket pair: while any process holds it, the other sees no end of file.
     """
 
-    own: int
-    peer: int
-    socket: int
-    _open: bool = field(default=True, repr=False)
+    def __init__(self, own: int, peer: int, socket: int) -> None:
+        # A list of one or none: taking it out is one step, so of two threads one gets the descriptors.
+        self._held: list[Descriptors] = [(own, peer, socket)]
 
-    def descriptors(self) -> tuple[int, int, int]:
-        """The three descriptors; still this handle's."""
-        if not self._open:
-            raise NotOwner("this end was passed on or closed: nothing of it is left here")
-        return self.own, self.peer, self.socket
+    def give_up(self) -> Descriptors:
+        """The three descriptors; the caller's from now on.
 
-    def give_up(self) -> tuple[int, int, int]:
-        """The three descriptors; the caller's from now on."""
-        fds = self.descriptors()
-        self._open = False
-        return fds
+        Raises:
+            NotOwner: they are gone already, or another thread is claiming the end.
+        """
+        try:
+            return self._held.pop()
+        except IndexError:
+            raise NotOwner(
+                "this end was passed on, closed, or is being claimed by another thread: nothing of it is left here"
+            ) from None
+
+    def take_back(self, fds: Descriptors) -> None:
+        """What was given up and then not used."""
+        self._held.append(fds)
 
     def close(self) -> None:
         """Drop the handle without effect on the ring. Idempotent."""
-        if self._open:
-            for fd in self.give_up():
+        while self._held:
+            for fd in self._held.pop():
                 os.close(fd)
 
     def __del__(self) -> None:
@@ -49,8 +58,59 @@ class Handle:
         # The import is here because few programs pickle an end, and the module costs more than all of ours.
         from multiprocessing import reduction
 
-        return _rebuild, tuple(reduction.DupFd(fd) for fd in self.descriptors())
+        if not self._held:
+            raise NotOwner("this end was passed on or closed: nothing of it is left here")
+        return _rebuild, tuple(reduction.DupFd(fd) for fd in self._held[0])
+
+    def __repr__(self) -> str:
+        return f"<Handle {self._held[0] if self._held else 'given up'}>"
 
 
 def _rebuild(own: Any, peer: Any, socket: Any) -> Handle:
     return Handle(own.detach(), peer.detach(), socket.detach())
+
+
+def adopt(fds: Sequence[int]) -> Handle:
+    """A handle of three descriptors that came from elsewhere. After an error they are still the caller's."""
+    if len(fds) != 3:
+        raise ValueError(f"an end has three descriptors, not {len(fds)}")
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return Handle(*fds)
+
+
+def claim(handle: Handle, kind: Kind, element: int, make: Callable[[int], L]) -> L:
+    """Claim the end that `handle` stands for, for this process.
+
+    Args:
+        handle: empty afterwards; after an error that came before the claim it is as it was.
+        kind: of the object that this end writes.
+        element: bytes of the elements that the user expects; 0: records.
+        make: makes the end from that object's descriptor.
+
+    Raises:
+        NotOwner: somebody else has claimed it, or is about to.
+        ValueError: other elements are in it.
+        CorruptLane, OSError: the descriptors are not those of an end.
+    """
+    fds = own, peer, socket = handle.give_up()
+    lane: L | None = None
+    attached = False
+    try:
+        check(own, kind=kind, owned=False, element=element)
+        lane = make(own)
+        lane.attach(peer, owned=False, socket_fd=socket)
+    except BaseException:
+        if lane is not None:
+            attached = lane.attached  # by an exception after it was: the socket is the lane's then
+            lane.close()
+        raise
+    else:
+        attached = True
+    finally:
+        if attached:
+            os.close(own)
+            os.close(peer)
+        else:
+            handle.take_back(fds)
+    return lane

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from multikernel.errors import Closed, NotOwner
 
-from .format import Format
-from .handles import Handle
-from .lane import LaneReceiver
-from .views import View
-from .waiting import WaitPolicy, policy_number
+from .format import Format, as_bytes
+from .handles import Handle, adopt, claim
+from .lane_receiver import LaneReceiver
+from .waiting import AT_ONCE, WaitPolicy, deadline, policy_number
+
+if TYPE_CHECKING:
+    from .views import View
 
 
 class Receiver:
@@ -36,8 +38,8 @@ class Receiver:
     ) -> Receiver:
         """An end from what `detach` gave. See `Sender.from_fds`."""
         policy_number(wait)
-        own, peer, socket = fds
-        return cls(Handle(own, peer, socket), Format.of(dtype, shape), wait)
+        format_ = Format.of(dtype, shape)
+        return cls(adopt(fds), format_, wait)
 
     def detach(self) -> tuple[int, int, int]:
         """Give up this end: its descriptors are the caller's, to pass on. NotOwner if it was claimed."""
@@ -52,7 +54,7 @@ class Receiver:
             timeout: seconds to wait. None: no limit; 0: do not wait.
 
         Returns:
-            bytes; on a ring with a dtype an array of one element's shape.
+            bytes; on a ring with a dtype an array of one element's shape, or a numpy scalar where that is ().
 
         Raises:
             TimeoutError: nothing came within `timeout`.
@@ -60,18 +62,20 @@ class Receiver:
             CorruptLane: the sender wrote what cannot be.
         """
         if self._format.size:
-            array = self._format.array(1)
-            self._ready().receive_elements(1, self._format.size, _flat(array), timeout)
-            return array[0]
-        return self._ready().receive(timeout).payload
+            return self._elements(1, deadline(timeout), timeout)[0]
+        lane = self._ready()
+        record = lane.receive(deadline(timeout))
+        if record is None:
+            lane.fail(-errno.ETIMEDOUT, timeout=timeout)
+        payload: bytes = record.payload
+        return payload
 
     def try_recv(self) -> Any:
         """As `recv`, without waiting; None when nothing is there."""
         if self._format.size:
-            array = self._format.array(1)
-            count = self._ready().receive_elements(1, self._format.size, _flat(array), None, at_once=True)
-            return array[0] if count else None
-        record = self._ready().receive(None, at_once=True)
+            array = self._elements(1, AT_ONCE, None, optional=True)
+            return array[0] if len(array) else None
+        record = self._ready().receive(AT_ONCE)
         return None if record is None else record.payload
 
     def recv_many(self, limit: int, timeout: float | None = None) -> Any:
@@ -97,28 +101,52 @@ class Receiver:
     def _recv_many(self, limit: int, timeout: float | None, *, at_once: bool) -> Any:
         if limit < 1:
             raise ValueError(f"recv_many({limit}): the least is 1")
-        if not self._format.size:
-            records = self._ready().receive_many(limit, timeout, at_once=at_once)
-            return [record.payload for record in records]
-        most = self._ready().view().capacity // self._format.size
-        array = self._format.array(min(limit, most))
-        count = self._ready().receive_elements(len(array), self._format.size, _flat(array), timeout, at_once=at_once)
-        return array[:count]
+        until = AT_ONCE if at_once else deadline(timeout)
+        if self._format.size:
+            return self._elements(limit, until, timeout, optional=at_once)
+        lane = self._ready()
+        records = lane.receive_many(limit, until)
+        if not records and not at_once:
+            lane.fail(-errno.ETIMEDOUT, timeout=timeout)
+        return [record.payload for record in records]
+
+    def _elements(self, limit: int, until: int, timeout: float | None, *, optional: bool = False) -> Any:
+        """An array of up to `limit` elements; of none only if `optional`."""
+        arrays = []
+
+        def place(count: int) -> memoryview:
+            arrays.append(self._format.array(count))
+            return memoryview(as_bytes(arrays[0]))
+
+        lane = self._ready()
+        if not lane.take_elements(limit, until, place):
+            if not optional:
+                lane.fail(-errno.ETIMEDOUT, timeout=timeout)
+            arrays.append(self._format.array(0))
+        return arrays[0]
 
     def recv_into(self, buffer: Any, timeout: float | None = None) -> int:
         """Receive into memory of one's own.
 
         Args:
-            buffer: a writable contiguous buffer. Records: at least as long as the next one, else ValueError and the record
-                stays. With a dtype: an array of shape (n, *shape), n >= 1.
+            buffer: a writable contiguous buffer. Records: at least as long as the next one, else ValueError and the
+                record stays. With a dtype: an array of shape (n, *shape), n >= 1.
             timeout: seconds to wait.
 
         Returns:
             Bytes of the record; with a dtype the number of elements, 1 <= count <= n.
+
+        Raises:
+            TypeError, ValueError: not such a buffer, or too short for the next record. Nothing was taken.
+            TimeoutError, Closed: as `recv`.
         """
         if self._format.size:
-            array = self._format.check(buffer, many=True)
-            return self._ready().receive_elements(len(array), self._format.size, _flat(array), timeout)
+            room, lane = self._format.room(buffer), self._ready()
+            most = len(room) // self._format.size
+            count = lane.take_elements(most, deadline(timeout), lambda n: room[: n * self._format.size])
+            if not count:
+                lane.fail(-errno.ETIMEDOUT, timeout=timeout)
+            return count
         target = memoryview(buffer)
         if target.readonly or not target.c_contiguous:
             raise ValueError("recv_into needs a writable, contiguous buffer")
@@ -131,31 +159,49 @@ class Receiver:
         return length
 
     def peek(self, timeout: float | None = None, *, limit: int = 1) -> View:
-        """The next message where it lies: `with rx.peek() as view: ...`. Its space is given back at the end of the block.
+        """The next message where it lies: `with rx.peek() as view: ...`. Its space is given back when the block ends.
 
         Args:
             timeout: seconds to wait.
-            limit: on a ring with a dtype, most elements to see.
+            limit: on a ring with a dtype, most elements to see, >= 1.
 
         Returns:
             A block whose value is a read-only memoryview of bytes. An exception in the block takes nothing: the message
             is next again.
 
         Raises:
-            BufferError: at the end of the block, if an array or slice made from the view is alive.
+            TimeoutError, Closed: as `recv`, from the beginning of the block.
+            BufferError: at the end of the block, if an array or slice made from the view is alive. Nothing was taken.
         """
-        if self._format.size:
-            return self._ready().peek_elements(max(1, limit), self._format.size, timeout)
-        return self._ready().peek(timeout)
+        if limit < 1:
+            raise ValueError(f"peek(limit={limit}): the least is 1")
+        lane = self._ready()
+
+        def take() -> tuple[Any, int]:
+            until = deadline(timeout)
+            if self._format.size:
+                pointer, count = lane.look_at_elements(limit, until)
+                if not count:
+                    lane.fail(-errno.ETIMEDOUT, timeout=timeout)
+                return pointer, count * self._format.size
+            message = lane.look(until)
+            if message is None:
+                lane.fail(-errno.ETIMEDOUT, timeout=timeout)
+            return message.payload, message.length
+
+        return lane.view_of(take)
 
     def fileno(self) -> int:
-        """A descriptor for event loops, level-triggered: readable while a message is unread or the sender is gone."""
+        """A descriptor for event loops, level-triggered: readable while a message is unread or the sender is gone.
+
+        It belongs to this end.
+        """
         return self._ready().fileno()
 
     @property
     def capacity(self) -> int:
         """Bytes that the ring holds."""
-        return int(self._ready().view().capacity)
+        return self._ready().capacity
 
     @property
     def closed(self) -> bool:
@@ -166,8 +212,8 @@ class Receiver:
         """Close this end: the sender gets Closed. Idempotent."""
         if self._lane is not None:
             self._lane.close()
-        self._handle.close()
         self._closed = True
+        self._handle.close()
 
     def _ready(self) -> LaneReceiver:
         lane = self._lane
@@ -176,18 +222,13 @@ class Receiver:
     def _claim(self) -> LaneReceiver:
         if self._closed:
             raise Closed("this receiver was closed here")
-        own, peer, socket = self._handle.descriptors()
-        lane = LaneReceiver(own, "the sender", wait=self._wait, ipis=False)
-        try:
-            lane.attach(peer, owned=False, socket_fd=socket)
-        except BaseException:
-            lane.close()
-            raise
-        self._handle.give_up()
-        os.close(own)
-        os.close(peer)
-        self._lane = lane
-        return lane
+        self._lane = claim(
+            self._handle,
+            "consumer",
+            self._format.size,
+            lambda own: LaneReceiver(own, "the sender", wait=self._wait, ipis=False),
+        )
+        return self._lane
 
     def __iter__(self) -> Iterator[Any]:
         while True:
@@ -205,12 +246,11 @@ class Receiver:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         lane = getattr(self, "_lane", None)
-        if lane is not None and not lane.closed:
-            if lane.here:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            lane.close()
+        if lane is not None and lane.here:
+            _warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            lane.abandon()
 
     def __reduce__(self) -> tuple[Callable[..., Receiver], tuple[Any, ...]]:
         if self._lane is not None:
@@ -220,8 +260,3 @@ class Receiver:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not claimed" if self._lane is None else "claimed"
         return f"<Receiver of {self._format}, {state}>"
-
-
-def _flat(array: Any) -> memoryview:
-    """The bytes of a contiguous array."""
-    return memoryview(array.reshape(-1).view("B") if array.size else array.reshape(-1)).cast("B")

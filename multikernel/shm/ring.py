@@ -49,7 +49,7 @@ class Ring:
         least = parse_size(capacity)
         if least < 1:
             raise ValueError(f"capacity {capacity!r}: a ring has at least one byte")
-        self._capacity = max(self._format.capacity(least), lib.MK_CAPACITY_MIN, lib.mk_page_size())
+        self._capacity: int = max(self._format.capacity(least), lib.MK_CAPACITY_MIN, lib.mk_page_size())
         self._sender, self._receiver = _make(self._capacity, self._format.size)
 
     @property
@@ -78,13 +78,23 @@ class Ring:
         return end
 
     def close(self) -> None:
-        """Close both ends, as far as this process has them. Idempotent."""
-        for end in list(self._ends):
-            end.close()
-        for handle in (self._sender, self._receiver):
+        """Close both ends, as far as this process has them. Idempotent.
+
+        Raises:
+            NotOwner: another thread is using one of them, or a view of it is still open; the rest is closed.
+        """
+        handles, self._sender, self._receiver = (self._sender, self._receiver), None, None
+        for handle in handles:
             if handle is not None:
                 handle.close()
-        self._sender = self._receiver = None
+        in_use: NotOwner | None = None
+        for end in list(self._ends):
+            try:
+                end.close()
+            except NotOwner as error:
+                in_use = error
+        if in_use is not None:
+            raise in_use
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +126,7 @@ def _make(capacity: int, element: int) -> tuple[Handle, Handle]:
     fds: list[int] = []
     try:
         for kind in ("producer", "consumer"):
-            fds.append(lane_object(kind, "ring", capacity, element=element))  # type: ignore[arg-type]
+            fds.append(lane_object(kind, "ring", capacity, element=element))
             fds.append(reopen(fds[-1]))
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     except BaseException:

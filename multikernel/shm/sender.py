@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -11,17 +10,18 @@ from typing import Any, Self
 from multikernel._core import lib
 from multikernel.errors import Closed, NotOwner
 
-from .format import Format
-from .handles import Handle
-from .lane import LaneSender
+from .format import Format, as_bytes
+from .handles import Handle, adopt, claim
+from .lane_sender import LaneSender
 from .views import View
 from .waiting import WaitPolicy, policy_number
 
 
 class Sender:
-    """The sending end of a `Ring`. The first call that sends claims it for this process.
+    """The sending end of a `Ring`. The first call that uses it claims it for this process.
 
-    One thread at a time: use by two at once raises NotOwner in the second, and corrupts nothing.
+    One thread at a time: use by two at once raises NotOwner in the second, and corrupts nothing. So does every use of a
+    claimed end in a process forked since.
     """
 
     def __init__(self, handle: Handle, format_: Format, wait: WaitPolicy) -> None:
@@ -38,12 +38,19 @@ class Sender:
     ) -> Sender:
         """An end from what `detach` gave, in a program without a common parent. The descriptors are its own then.
 
+        Args:
+            fds: what `detach` returned, by whatever numbers they have here; not inheritable from now on.
+            dtype: as the ring was made with; a dtype of another size shows at the first use (ValueError).
+            shape: as the ring was made with.
+            wait: how a waiting call spends the time.
+
         Raises:
-            ValueError: not three descriptors, or a policy that does not exist.
+            ValueError: not three descriptors, or a policy, dtype or shape that cannot be. They are still the caller's.
+            OSError: one of them is not open.
         """
         policy_number(wait)
-        own, peer, socket = fds
-        return cls(Handle(own, peer, socket), Format.of(dtype, shape), wait)
+        format_ = Format.of(dtype, shape)
+        return cls(adopt(fds), format_, wait)
 
     def detach(self) -> tuple[int, int, int]:
         """Give up this end: its descriptors are the caller's, to pass on. NotOwner if it was claimed."""
@@ -55,7 +62,7 @@ class Sender:
         """Send one message, copied; waits while the ring is full.
 
         Args:
-            payload: bytes-like and contiguous; on a ring with a dtype an array of that dtype and of one element's shape.
+            payload: bytes-like and contiguous; on a ring with a dtype an array of that dtype and one element's shape.
             timeout: seconds to wait for room. None: no limit; 0: do not wait.
 
         Raises:
@@ -65,17 +72,16 @@ class Sender:
             Closed: the receiver is gone.
         """
         if self._format.size:
-            self._ready().send_elements(
-                self._format.check(payload, many=False).reshape(-1), 1, self._format.size, timeout
-            )
+            element = as_bytes(self._format.check(payload, many=False))
+            self._ready().send_elements(element, 1, self._format.size, timeout)
             return
         self._ready().send(payload, lib.MK_MSG_USER, 0, self._next_id(), timeout)
 
     def try_send(self, payload: Any) -> bool:
         """As `send`, without waiting: whether there was room."""
         if self._format.size:
-            flat = self._format.check(payload, many=False).reshape(-1)
-            return self._ready().send_elements(flat, 1, self._format.size, 0, at_once=True) == 1
+            element = as_bytes(self._format.check(payload, many=False))
+            return self._ready().send_elements(element, 1, self._format.size, None, at_once=True) == 1
         return self._ready().try_send(payload, lib.MK_MSG_USER, 0, self._next_id())
 
     def send_many(self, messages: Iterable[Any], timeout: float | None = None) -> int:
@@ -97,13 +103,10 @@ class Sender:
     def _send_many(self, messages: Any, timeout: float | None, *, at_once: bool) -> int:
         if self._format.size:
             array = self._format.check(messages, many=True)
-            return self._ready().send_elements(
-                array.reshape(-1).view("B") if array.size else array,
-                len(array),
-                self._format.size,
-                timeout,
-                at_once=at_once,
-            )
+            elements = as_bytes(array)
+            return self._ready().send_elements(elements, len(array), self._format.size, timeout, at_once=at_once)
+        if isinstance(messages, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"send_many takes several messages, not one {type(messages).__name__}: put it into a list")
         payloads = list(messages)
         first, self._id = self._id + 1, self._id + len(payloads)
         return self._ready().send_many(payloads, lib.MK_MSG_USER, 0, first, timeout, at_once=at_once)
@@ -112,7 +115,7 @@ class Sender:
         """Room in the ring to write a message in place: `with tx.reserve(8) as view: view[:] = ...`.
 
         Args:
-            n: bytes; on a ring with a dtype, elements.
+            n: bytes; on a ring with a dtype, elements, >= 1.
             timeout: seconds to wait for room.
 
         Returns:
@@ -120,21 +123,26 @@ class Sender:
             exception in the block sends nothing.
 
         Raises:
-            MessageTooLarge, TimeoutError, Closed: as `send`.
+            MessageTooLarge, TimeoutError, Closed: as `send`, from the beginning of the block; Closed also from its end.
             BufferError: at the end of the block, if an array or slice made from the view is alive; nothing was sent.
         """
-        if n < 0:
-            raise ValueError(f"reserve({n}): a message has no negative size")
-        return self._ready().reserve(n, lib.MK_MSG_USER, 0, self._next_id, timeout, element=self._format.size)
+        least = 1 if self._format.size else 0
+        if n < least:
+            raise ValueError(f"reserve({n}): the least is {least}")
+        take, give = self._ready().reservation(n, lib.MK_MSG_USER, 0, self._next_id, timeout, element=self._format.size)
+        return View(take, give, readonly=False)
 
     def fileno(self) -> int:
-        """A descriptor for event loops: readable while there is room again after a `try_send` failed, or the receiver is gone."""
+        """A descriptor for event loops: readable while there is the room that the last `try_send` lacked.
+
+        Also while the receiver is gone. It belongs to this end.
+        """
         return self._ready().fileno()
 
     @property
     def capacity(self) -> int:
         """Bytes that the ring holds."""
-        return int(self._ready().view().capacity)
+        return self._ready().capacity
 
     @property
     def free(self) -> int:
@@ -151,8 +159,8 @@ class Sender:
         """Close this end. The receiver still gets all that was sent, then Closed. Idempotent."""
         if self._lane is not None:
             self._lane.close()
-        self._handle.close()
         self._closed = True
+        self._handle.close()
 
     def _ready(self) -> LaneSender:
         lane = self._lane
@@ -161,18 +169,13 @@ class Sender:
     def _claim(self) -> LaneSender:
         if self._closed:
             raise Closed("this sender was closed here")
-        own, peer, socket = self._handle.descriptors()
-        lane = LaneSender(own, "the receiver", wait=self._wait)
-        try:
-            lane.attach(peer, owned=False, socket_fd=socket)
-        except BaseException:
-            lane.close()
-            raise
-        self._handle.give_up()
-        os.close(own)
-        os.close(peer)
-        self._lane = lane
-        return lane
+        self._lane = claim(
+            self._handle,
+            "producer",
+            self._format.size,
+            lambda own: LaneSender(own, "the receiver", wait=self._wait),
+        )
+        return self._lane
 
     def _next_id(self) -> int:
         self._id += 1
@@ -186,12 +189,11 @@ class Sender:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         lane = getattr(self, "_lane", None)
-        if lane is not None and not lane.closed:
-            if lane.here:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            lane.close()
+        if lane is not None and lane.here:
+            _warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            lane.abandon()
 
     def __reduce__(self) -> tuple[Callable[..., Sender], tuple[Any, ...]]:
         if self._lane is not None:
@@ -199,5 +201,5 @@ class Sender:
         return Sender, (self._handle, self._format, self._wait)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "not claimed" if self._lane is None else f"claimed, {self._id} sent"
+        state = "closed" if self._closed else "not claimed" if self._lane is None else "claimed"
         return f"<Sender of {self._format}, {state}>"

@@ -47,6 +47,10 @@ class StatusPage:
         """A row for a new link: the C counters for its two ends."""
         return lib.mk_status_link(self._open(), peer, capacity)
 
+    def own(self) -> Any:
+        """The C counters of the instance itself, for an end that is no link's."""
+        return lib.mk_status_counters(self._open())
+
     def unlink(self, counters: Any) -> None:
         """The link is closed: its counts go into the instance's."""
         lib.mk_status_unlink(self._open(), counters)

@@ -19,8 +19,9 @@ class View:
     """A block that lends out memory: `with ring.reserve(8) as view: ...`.
 
     Args:
-        take: gets the memory; returns a C pointer and the length in bytes.
-        give: gives it back; its argument says whether the block ended well.
+        take: gets the memory; returns a C pointer and the length in bytes. Has nothing when it raises.
+        give: gives it back; its argument says whether the block ended well. May be called by whatever thread drops the
+            last reference.
         readonly: whether the memoryview refuses writing.
 
     Raises (at the end of the block):
@@ -40,10 +41,14 @@ class View:
         if self._exporter is not None:
             raise RuntimeError("a view is for one block: ask for another")
         pointer, length = self._take()
-        exporter = ffi.buffer(ffi.cast("char *", pointer), length)
-        self._exporter = weakref.ref(exporter)
-        view = memoryview(exporter)
-        self._view = view.toreadonly() if self._readonly else view
+        try:
+            exporter = ffi.buffer(ffi.cast("char *", pointer), length)
+            view = memoryview(exporter)
+            self._view = view.toreadonly() if self._readonly else view
+            self._exporter = weakref.ref(exporter)
+        except BaseException:
+            self._give(False)
+            raise
         return self._view
 
     def __exit__(
@@ -53,10 +58,9 @@ class View:
         assert self._exporter is not None
         try:
             self._view.release()
-        except BufferError:  # an array made straight from the view
-            still_there = self._exporter()
-        else:
-            still_there = self._exporter()  # a slice of it, or an array made from that
+        except BufferError:
+            pass  # an array was made straight from the view: it keeps the exporter, as a slice does
+        still_there = self._exporter()
         self._view = None
         if still_there is None:
             self._give(kind is None)

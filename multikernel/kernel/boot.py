@@ -1,0 +1,216 @@
+"""How an instance boots: what the child that the zygote has forked does, from its first instruction to its end.
+
+    1  confine     pinned to its cpus, and verified; killed when the zygote ends; closed to others; a name of its own;
+                   stdin, stdout and stderr; no signal handler and no descriptor that it was not given
+    2  map         its own status page, console and half of the host lane are made and sealed; the host gets them
+    3  enter       the image is imported from the sealed bytes
+    4  main        `main(kernel)`
+    5  tell        how it ended, by the control channel, and the same as exit status
+
+Pinning comes first because a thread keeps the affinity it was started with, and importing numpy starts threads.
+Nothing has to be undone on the way: whatever fails, the process ends, and the system takes everything back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import os
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from multikernel.errors import Closed, MultikernelError
+from multikernel.image import Image, load
+from multikernel.ipi.hostlane import HostLaneReceiver
+from multikernel.kernel import process, protocol
+from multikernel.kernel.runtime import Kernel
+from multikernel.shm.channel import Channel
+from multikernel.shm.pages import Console, MachineView, StatusPage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from multikernel.kernel.manifest import Manifest
+
+_HIDDEN = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen ")
+_THREAD_POOLS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class _Ended(NamedTuple):
+    """How `main` ended, or why it was never entered; see `multikernel.kernel.protocol`."""
+
+    reason: str
+    code: int
+    traceback: str = ""
+
+
+def run(manifest: Manifest, given: protocol.Descriptors, zygote: int) -> int:
+    """Be the instance, from the fork to the end of `main`.
+
+    Args:
+        manifest: who it is.
+        given: its descriptors, owned by this call.
+        zygote: pid of the process that forked it.
+
+    Returns:
+        The exit status. The interpreter then ends in its usual way: threads are joined, exit handlers run.
+    """
+    control = Channel(socket.socket(fileno=given.control))
+    ended = _boot_and_run(manifest, given, zygote, control)
+    if ended.traceback:
+        sys.stderr.write(ended.traceback)
+    with contextlib.suppress(Closed):  # a host that is gone asks nothing any more
+        text = protocol.tail(ended.traceback, protocol.LONGEST_TRACEBACK)
+        control.send({"verb": "ended", "reason": ended.reason, "code": ended.code, "traceback": text})
+    return ended.code
+
+
+def _boot_and_run(manifest: Manifest, given: protocol.Descriptors, zygote: int, control: Channel) -> _Ended:
+    try:
+        _confine(manifest, given, zygote)
+        kernel, status = _map(manifest, given, control)
+        image = Image.from_description(dict(manifest.image), given.image)
+        main = load.enter(image)
+        image.close()
+        status.phase("imported")
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the host is told, and the process ends
+        return _Ended("boot", 1, _text(error))
+    try:
+        status.phase("active")
+        control.send({"verb": "phase", "phase": "active"})
+        return _run_main(main, kernel)
+    finally:
+        status.phase("ending")
+        _close(kernel)
+
+
+def _confine(manifest: Manifest, given: protocol.Descriptors, zygote: int) -> None:
+    _pin(manifest.cpus)
+    process.die_with(zygote)
+    process.close_up()
+    process.set_name(f"mk:{manifest.name}")
+    process.default_signals()
+    _redirect(given.console_write)
+    process.close_all_but([fd for fd in given if fd != given.console_write])
+    faulthandler.enable()
+    for variable in _THREAD_POOLS:  # more threads than cpus of its own would only take turns
+        os.environ.setdefault(variable, str(len(manifest.cpus)))
+    try:
+        os.chdir(manifest.directory)
+    except OSError as error:
+        raise MultikernelError(
+            f"cannot enter {manifest.directory!r}, the directory from which the image was loaded: {error.strerror}. "
+            "Load it again from one that is there."
+        ) from None
+
+
+def _pin(cpus: Sequence[int]) -> None:
+    """Pin the process, and see that it is: on these cpus, now."""
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        raise MultikernelError(
+            f"cannot pin to cpus {list(cpus)}: {error.strerror}. One is offline, or outside of the cpuset, by now."
+        ) from None
+    allowed = os.sched_getaffinity(0)
+    if allowed != set(cpus):  # the system drops cpus that the cpuset does not have, and says nothing
+        raise MultikernelError(f"pinned to cpus {list(cpus)}, but the system allows {sorted(allowed)} of them only")
+    cpu = process.current_cpu()
+    if cpu not in allowed:
+        raise MultikernelError(f"pinned to cpus {list(cpus)}, but running on cpu {cpu}")
+
+
+def _redirect(console: int) -> None:
+    """Read nothing; print to the console's pipe, a line at a time, whatever the bytes are."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(console, 1)
+    os.dup2(console, 2)
+    os.close(console)
+    # New objects: the old ones know their descriptors as files, and these are a pipe.
+    sys.stdout = _console(1)
+    sys.stderr = _console(2)
+
+
+def _console(descriptor: int) -> TextIO:
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _map(manifest: Manifest, given: protocol.Descriptors, control: Channel) -> tuple[Kernel, StatusPage]:
+    """Make what is the instance's own, hand it to the host, and map what is the host's."""
+    status = StatusPage.create(manifest.id, manifest.epoch)
+    status.phase("pinned")
+    console = Console.create(manifest.id, manifest.epoch)
+    console.drain(given.console_read)
+    _finish_at_exit(console)
+    lane = HostLaneReceiver.create(manifest.id, manifest.epoch)
+    control.send({"verb": "hello", "epoch": manifest.epoch}, [status.fd, console.fd, *lane.descriptors()])
+    lane.attach(given.lane, given.bell)
+    machine = MachineView(given.machine)
+    os.close(given.machine)
+    kernel = Kernel(manifest, control, lane, status, console, machine)
+    status.phase("mapped")
+    return kernel, status
+
+
+def _finish_at_exit(console: Console) -> None:
+    """Copy the last of the pipe into the console: registered first, so done last, after every other exit handler."""
+    owner = os.getpid()
+
+    def finish() -> None:
+        if os.getpid() == owner:  # a forked child has neither the thread nor the pages
+            sys.stdout.flush()
+            sys.stderr.flush()
+            console.finish()
+
+    atexit.register(finish)
+
+
+def _run_main(main: Callable[[Kernel], Any], kernel: Kernel) -> _Ended:
+    try:
+        return _Ended("returned", _exit_status(main(kernel)))
+    except SystemExit as error:
+        return _exited(error.code)
+    except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too: it has ended, and the host is told how
+        return _Ended("exception", 1, _text(error))
+
+
+def _exit_status(result: object) -> int:
+    if result is None:
+        return 0
+    if isinstance(result, int) and not isinstance(result, bool) and 0 <= result <= 255:
+        return result
+    raise TypeError(f"main returns None or an exit status from 0 to 255, not {result!r}")
+
+
+def _exited(code: object) -> _Ended:
+    """What `sys.exit(code)` means, as the interpreter has it: None is 0, a text is printed and 1."""
+    if code is None or isinstance(code, int):
+        return _Ended("exit", int(code or 0) & 0xFF)
+    return _Ended("exit", 1, f"{code}\n")
+
+
+def _close(kernel: Kernel) -> None:
+    try:
+        kernel.close()
+    except Exception:  # noqa: BLE001 - how main ended is what counts; this is said on the console
+        traceback.print_exc()
+
+
+def _text(error: BaseException) -> str:
+    """The traceback, from the first frame of the image on. What is said in full by its message needs none."""
+    trace = error.__traceback__
+    while trace is not None and _is_ours(trace):
+        trace = trace.tb_next
+    if trace is None and not isinstance(error, (MultikernelError, SyntaxError)):
+        trace = error.__traceback__
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return trace.tb_frame.f_code.co_filename.startswith(_HIDDEN)

@@ -1,0 +1,57 @@
+"""The manifest: what the host hands to a booting instance, in words.
+
+The descriptors that go with it are `multikernel.kernel.protocol.Descriptors`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Who an incarnation is, and what it was given."""
+
+    id: int
+    """Of the instance, 1 to 511."""
+    name: str
+    epoch: int
+    """Which incarnation this is: 1 for the first boot."""
+    machine: str
+    """The machine's name."""
+    cpus: tuple[int, ...]
+    """The cpus that are its own, sorted."""
+    memory: int
+    """Its budget, bytes."""
+    cmdline: str
+    """What `load` was given for it."""
+    directory: str
+    """The working directory of whoever loaded the image; relative paths are meant from there."""
+    image: Mapping[str, Any]
+    """`Image.describe()`: all of the image but its content."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return dataclasses.asdict(self) | {"cpus": list(self.cpus)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The manifest that `to_json` wrote.
+
+        Raises:
+            ValueError: a field is missing, unknown, or not of its type.
+        """
+        types = {"id": int, "epoch": int, "memory": int, "cpus": list, "image": dict}
+        names = [field.name for field in dataclasses.fields(cls)]
+        if set(document) != set(names):
+            raise ValueError(f"a manifest has the fields {', '.join(names)}; this one: {', '.join(map(str, document))}")
+        for name in names:
+            wanted = types.get(name, str)
+            if not isinstance(document[name], wanted):
+                raise ValueError(f"manifest: {name} is {document[name]!r}, not of type {wanted.__name__}")
+        return cls(**{**document, "cpus": tuple(document["cpus"])})

@@ -1,0 +1,110 @@
+"""What a process of a machine asks of the system for itself; over csrc/process.c."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from multikernel._core import failure, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+
+def die_with(parent: int) -> None:
+    """Be killed when process `parent`, of one thread, ends.
+
+    Raises:
+        ProcessLookupError: it has ended already.
+    """
+    _check(lib.mk_process_die_with(parent), "asking to be killed at the parent's end")
+
+
+def close_up() -> None:
+    """Keep other processes of this user (root excepted) out of this one's memory and descriptors; see process.h."""
+    _check(lib.mk_process_close_up(), "closing the process to others")
+
+
+def set_name(name: str) -> None:
+    """Set what ps and top show; cut at 15 bytes."""
+    _check(lib.mk_process_name(name.encode("utf-8", "replace")), "naming the process")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants that lose theirs, to reap and to end them."""
+    _check(lib.mk_process_adopt(), "becoming the parent of orphans")
+
+
+def register_for_barriers() -> None:
+    """Register for membarrier(2), as the first claim of a lane's end does, while that is cheap.
+
+    It takes some microseconds in a process of one thread, and milliseconds later. A fork inherits it. Where there is
+    no membarrier the lanes do without.
+    """
+    lib.mk_membarrier_register()
+
+
+def current_cpu() -> int:
+    """The cpu that this thread runs on now."""
+    cpu: int = lib.mk_process_cpu()
+    _check(min(cpu, 0), "reading the cpu number")
+    return cpu
+
+
+def close_all_but(keep: Collection[int]) -> None:
+    """Close every descriptor from 3 up that is not among `keep`."""
+    start = 3
+    for fd in sorted(fd for fd in keep if fd >= 3):
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, max(start, _highest_descriptor() + 1))
+
+
+def default_signals() -> None:
+    """Handle every signal as a fresh Python program does, whatever the process that was forked did."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def children() -> Iterator[int]:
+    """The pids of this process's children, those that it has adopted too, and those that are zombies."""
+    own = os.getpid()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
+            # pid (name) state ppid ...; the name may hold anything, so count from its last parenthesis
+            if int(stat.read().rpartition(b")")[2].split()[1]) == own:
+                yield int(name)
+
+
+def kill_descendants() -> None:
+    """Kill and reap every child; those of theirs become ours then (`adopt_orphans`), until none is left."""
+    spared: set[int] = set()  # one that has changed its user and may not be killed must not be waited for, either
+    while pids := set(children()) - spared:
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except PermissionError:
+                spared.add(pid)
+        for pid in pids - spared:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _highest_descriptor() -> int:
+    # By name, since the limit may be a billion, and may have been lowered below what is open.
+    return max((int(name) for name in os.listdir("/proc/self/fd")), default=2)
+
+
+def _check(code: int, what: str) -> None:
+    if code < 0:
+        raise failure(code, what)

@@ -1,0 +1,88 @@
+"""What an instance and its host say to each other beside the lanes.
+
+Each incarnation has a control channel to its host, a socket pair that nobody else holds; documents and descriptors
+travel on it (`multikernel.shm.channel`). After the host has put a document on it, it raises IPI 0 on the host lane,
+so that an instance that sleeps on its lanes looks. The lane itself carries one message only: SYSTEM/SHUTDOWN.
+
+`+ [...]` are descriptors, in that order; whoever receives them closes them, or gives them to whom it hands them.
+
+instance to host
+
+    {"verb": "hello", "epoch": e} + [status, console, lane consumer]
+                        its own objects, made and sealed. Once, first. Not answered.
+    {"verb": "phase", "phase": "active"}
+                        `main` is about to be entered. Not answered.
+    {"verb": "ready"}   its first wait, or `kernel.ready()`. Once; not answered.
+    {"verb": "ended", "reason": "returned" | "exit" | "exception" | "boot", "code": c, "traceback": text}
+                        how `main` ended, or why it was never entered. Last; the process ends with status `code`.
+                        An end without this document was an exit or a signal; the zygote says which.
+    {"verb": "connect", "id": n, "to": name, "capacity": bytes, "timeout": seconds} + [producer, consumer]
+                        asks for a link to instance `name`; the objects are its own. Answered:
+    {"answer": n, "ok": {"link": l, "peer": id, "peer_name": name, "peer_epoch": e}}
+                        + [peer's producer, peer's consumer, socket end, peer's pidfd]
+    {"answer": n, "failed": error}
+                        a wire error (`multikernel.errors.from_wire`): NotFound, StateError, Timeout ...
+    {"verb": "linked", "link": l} + [producer, consumer]
+                        takes an offer (below), with objects of its own. Not answered.
+    {"verb": "refused", "link": l, "failed": error}
+                        refuses one. Not answered.
+
+host to instance
+
+    {"push": "link", "link": l, "peer": id, "peer_name": name, "peer_epoch": e, "capacity": bytes}
+                        + [peer's producer, peer's consumer, socket end, peer's pidfd]
+                        an offer: somebody asks for a link. Clients have ids from 512 up, epoch 0 and the name
+                        "client-PID". An offer that is not answered in time is void: its socket end is at its end
+                        of file, and a late answer is dropped.
+
+A link's socket ends are the two sides of one AF_UNIX SOCK_STREAM pair, made by the host, which keeps neither.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+LONGEST_TRACEBACK = 6000
+"""Characters of a traceback that travel; of a longer one the end, where the error stands."""
+
+SYSTEM_VECTOR = 0
+"""The IPI on the host lane that says: look at your control channel."""
+
+
+class Descriptors(NamedTuple):
+    """What a new instance is handed by its host, through the zygote, in the order in which it travels."""
+
+    control: int
+    """Its end of the control channel."""
+    image: int
+    """The sealed image."""
+    machine: int
+    """The machine object, read-only."""
+    lane: int
+    """The producer object of the host lane, read-only."""
+    bell: int
+    """Its end of the host lane's socket pair."""
+    console_read: int
+    """The read end of its console's pipe. The host keeps one too, for what is in the pipe when the instance dies."""
+    console_write: int
+    """The write end: stdout and stderr."""
+
+    @classmethod
+    def of(cls, fds: list[int]) -> Self:
+        """The descriptors that came with a spawn request.
+
+        Raises:
+            ValueError: they are not as many as there should be.
+        """
+        if len(fds) != len(cls._fields):
+            raise ValueError(f"{len(fds)} descriptors for an instance; it takes {len(cls._fields)}")
+        return cls(*fds)
+
+
+def tail(text: str, limit: int) -> str:
+    """The last `limit` characters of `text`, from the beginning of a line where there is one; with a mark if cut."""
+    if len(text) <= limit:
+        return text
+    cut = text[-limit:]
+    begin = cut.find("\n") + 1
+    return "...\n" + cut[begin if begin < len(cut) else 0 :]
