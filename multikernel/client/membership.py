@@ -1,0 +1,194 @@
+"""A program's part in a machine: the connection, what it sees, and the host's process if it started that."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any, Self
+
+from multikernel.client import launch
+from multikernel.client.connection import Connection, ask_first
+from multikernel.client.sight import Sight
+from multikernel.errors import Closed, MultikernelError, NotOwner
+from multikernel.host import address
+from multikernel.host.rundir import RunDir
+from multikernel.ipi.half import LinkHalf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multikernel.client.launch import HostProcess
+    from multikernel.client.sight import Watched
+    from multikernel.ipi.link import Link
+    from multikernel.shm.channel import Channel, Document
+    from multikernel.shm.pages import MachineView
+
+_JOINS_WITHIN = 10.0  # seconds for a host to answer a new client
+_ENDS_WITHIN = 5.0  # seconds for a host to end, after it has said so or was hung up on; then it is killed
+
+
+class Membership:
+    """Belongs to one process, and ends when `owner` is collected at the latest, or with the interpreter.
+
+    Args:
+        owner: on whose behalf; it goes with a `ResourceWarning` if it was not closed before.
+        name: the machine's.
+        channel: the control connection, owned from here on.
+        answer: to `start` or `join`.
+        page: descriptor of the machine object, owned from here on.
+        process: the host's, if this membership has started it.
+    """
+
+    def __init__(
+        self, owner: object, name: str, channel: Channel, answer: dict[str, Any], page: int, process: HostProcess | None
+    ) -> None:
+        self.name = name
+        self._lasting: bool = answer["persistent"]
+        self._client_id: int = answer["client"]
+        self._pid = os.getpid()
+        self._process = process
+        self._sight = Sight(page)
+        self._connection = Connection(channel, name, self._on_push)
+        self._finalizer = weakref.finalize(owner, self._abandoned, repr(owner.__class__.__name__))
+        _members.add(self)
+
+    @classmethod
+    def start(cls, owner: object, name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> Self:
+        """Start a machine, and be its creator. Raises as `Machine` does."""
+        process, channel, answer, page = launch.start(name, cpus, memory, persistent=persistent)
+        return cls(owner, name, channel, answer, page, process)
+
+    @classmethod
+    def join(cls, owner: object, name: str) -> Self:
+        """Join a running machine. Raises as `Machine.attach` does."""
+        channel = address.connect(RunDir(name))
+        try:
+            answer, fds = ask_first(channel, {"verb": "join", "id": 0}, [], _JOINS_WITHIN)
+        except BaseException:
+            channel.close()
+            raise
+        return cls(owner, name, channel, answer, fds[0], None)
+
+    def view(self) -> MachineView:
+        """The machine's page. It can be read while the host is stopped, or gone.
+
+        Raises:
+            Closed: this membership has ended here.
+            NotOwner: this is a forked child.
+        """
+        self._check()
+        return self._sight.machine
+
+    def watched(self, instance_id: int) -> Watched | None:
+        """The pages of an instance's newest incarnation; None: the host has sent none. Raises as `view` does."""
+        self._check()
+        self._connection.poll()
+        return self._sight.watched(instance_id)
+
+    def request(
+        self, verb: str, fields: dict[str, Any], *, fds: Sequence[int] = (), timeout: float | None = 30.0
+    ) -> dict[str, Any]:
+        """Ask the host for what brings no descriptors. Raises as `Connection.request` does, and NotOwner."""
+        self._check()
+        return self._connection.request(verb, fields, fds, timeout=timeout)[0]
+
+    def connect(self, name: str, capacity: int, timeout: float) -> Link:
+        """A link to instance `name`. Raises as `Machine.connect` does."""
+        self._check()
+        half = LinkHalf.create(capacity, self._client_id, 0)
+        try:
+            fields = {"to": name, "capacity": capacity, "timeout": timeout}
+            terms, fds = self._connection.request("connect", fields, half.descriptors(), timeout=timeout)
+        except BaseException:
+            half.close()
+            raise
+        producer, consumer, socket_fd, pidfd = fds
+        return half.attach(
+            [producer, consumer],
+            socket_fd=socket_fd,
+            pidfd=pidfd,
+            peer_id=terms["peer"],
+            peer_name=terms["peer_name"],
+            peer_epoch=terms["peer_epoch"],
+            machine=self._sight.machine,
+        )
+
+    def shut_down(self, timeout: float) -> None:
+        """End the machine, with `timeout` seconds for its instances to halt; return when nothing is left of it."""
+        self._check()
+        self._connection.request("shutdown", {"timeout": timeout}, timeout=timeout)
+        self._connection.await_end(_ENDS_WITHIN)
+        self._leave(ended=True)
+
+    def end(self, timeout: float) -> None:
+        """End the machine if it was started by this membership, else only leave it. Twice is fine.
+
+        Does not fail: a host that does not answer is killed, and the zygote clears up after it. In a forked child it
+        does nothing.
+        """
+        if os.getpid() != self._pid:
+            return
+        try:
+            if self._ends_it and not self._connection.closed:
+                self._connection.request("shutdown", {"timeout": timeout}, timeout=timeout, grace=_ENDS_WITHIN)
+                self._connection.await_end(_ENDS_WITHIN)
+        except MultikernelError:
+            pass  # it is gone already, or silent
+        finally:
+            self._leave(ended=self._ends_it)
+
+    def close_copy(self) -> None:
+        """In a forked child: give back what it has inherited and may not use."""
+        self._connection.close_copy()
+        if self._process is not None:
+            self._process.forget()
+
+    @property
+    def _ends_it(self) -> bool:
+        """Whether the machine ends with this membership."""
+        return self._process is not None and not self._lasting
+
+    def _leave(self, *, ended: bool) -> None:
+        self._finalizer.detach()
+        self._connection.close()
+        self._sight.close()
+        if self._process is None:
+            return
+        if ended:
+            self._process.wait(_ENDS_WITHIN)
+            RunDir(self.name).remove()  # if host and zygote were killed, nobody else has
+        else:
+            self._process.forget()
+
+    def _abandoned(self, what: str) -> None:
+        """The owner was collected, or the interpreter ends."""
+        if os.getpid() != self._pid:
+            return
+        warnings.warn(f"a {what} ({self.name!r}) was not closed", ResourceWarning, stacklevel=2)
+        self.end(0.0)
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise NotOwner(
+                f"machine {self.name!r} was opened by process {self._pid}, and this is a fork of it: attach anew",
+                pid=self._pid,
+            )
+        if not self._finalizer.alive:
+            raise Closed(f"machine {self.name!r} was closed here")
+
+    def _on_push(self, document: Document, fds: list[int]) -> None:
+        number = self._sight.take(document, fds)
+        if number is not None:
+            self._connection.tell({"verb": "seen", "instance": number})
+
+
+_members: weakref.WeakSet[Membership] = weakref.WeakSet()
+
+
+def _in_forked_child() -> None:
+    for member in list(_members):
+        member.close_copy()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,72 @@
+"""Answers requests: each is worked on by a task of its own, so that none waits for another's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from multikernel.errors import MessageTooLarge, MultikernelError, to_wire
+from multikernel.host.wire import close_all
+from multikernel.shm.channel import Document
+
+if TYPE_CHECKING:
+    from multikernel.host.request import Request
+
+Answer: TypeAlias = tuple[dict[str, Any], list[int]]
+"""What follows "ok", and descriptors that are closed once they are on their way."""
+
+Send: TypeAlias = Callable[[Document, list[int]], None]
+
+_LONGEST_TEXT = 2000  # characters of an error's texts, when all of it does not fit a document
+
+
+class Answers:
+    """The requests that are being worked on."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(
+        self, request: Request, work: Coroutine[Any, Any, Answer], send: Send, done: Callable[[], None] | None = None
+    ) -> None:
+        """Work on a request, owned from here on; `send` its answer; then call `done`."""
+        task = self._loop.create_task(self._answer(request, work, send, done))
+        self._tasks.add(task)  # the loop alone would let it be collected
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(
+        self, request: Request, work: Coroutine[Any, Any, Answer], send: Send, done: Callable[[], None] | None
+    ) -> None:
+        try:
+            ok, fds = await work
+        except (MultikernelError, OSError, ValueError) as error:
+            _send_failure(request.number, error, send)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours ends neither the host nor the asker's wait
+            self._loop.call_exception_handler({"message": f"request {request.verb}", "exception": error})
+            _send_failure(request.number, error, send)
+        else:
+            try:
+                send({"answer": request.number, "ok": ok}, fds)
+            except OSError as error:
+                _send_failure(request.number, error, send)
+            finally:
+                close_all(fds)
+        finally:
+            request.close()
+            if done is not None:
+                done()
+
+
+def _send_failure(number: object, error: BaseException, send: Send) -> None:
+    failed = to_wire(error)
+    try:
+        send({"answer": number, "failed": failed}, [])
+    except MessageTooLarge:
+        fields = {name: _cut(value) for name, value in failed["fields"].items() if isinstance(value, str | int)}
+        send({"answer": number, "failed": {**failed, "message": _cut(failed["message"]), "fields": fields}}, [])
+
+
+def _cut(value: str | int) -> str | int:
+    return value[:_LONGEST_TEXT] if isinstance(value, str) else value

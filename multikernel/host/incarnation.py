@@ -1,0 +1,251 @@
+"""One run of an instance, as its host holds it: process, control channel, host lane, pages, and how far it has come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any, Literal
+
+from multikernel.errors import CorruptLane, MultikernelError
+from multikernel.host.ends import Asked, Facts
+from multikernel.host.wire import Wire, close_all
+from multikernel.ipi.hostlane import HostLane
+from multikernel.kernel.protocol import LONGEST_TRACEBACK, Descriptors, tail
+from multikernel.shm import objects
+from multikernel.shm.channel import Channel, Document
+from multikernel.shm.pages import ConsoleView, End
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Until = Literal["active", "ready"]
+
+CONSOLE_TAIL = 4000
+"""Characters of the console that a `BootError` carries."""
+
+_PIPE = 65536  # bytes; what a pipe holds
+
+
+class Incarnation:
+    """A process that boots, runs and ends as an instance. Trusts nothing that it says.
+
+    Args:
+        instance_id: of the instance.
+        epoch: which incarnation this is.
+        until: how far it has to come for its boot to be done.
+        on_hello: called once its pages have come, and are what they should be.
+        on_active: called when it says that `main` is about to be entered.
+        on_document: called with each other document, and its descriptors, which are the callee's to close.
+
+    Raises:
+        OSError: no descriptors, or no memory. Nothing is left then.
+    """
+
+    def __init__(
+        self,
+        instance_id: int,
+        epoch: int,
+        until: Until,
+        *,
+        on_hello: Callable[[], None],
+        on_active: Callable[[], None],
+        on_document: Callable[[Document, list[int]], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.instance_id = instance_id
+        self.epoch = epoch
+        self.pid = 0
+        self.pages: list[int] = []
+        """Read-only descriptors of its status page and console, once it has sent them."""
+        self.asked: Asked = ""
+        self.forced = False
+        self.late = False
+        self.busy = 0
+        """Requests of it that are being worked on."""
+        self.unread = ""
+        """What was still in its console's pipe when it died."""
+        self.spawned: asyncio.Future[None] = loop.create_future()
+        self.reached: dict[Until, asyncio.Future[None]] = {
+            "active": loop.create_future(),
+            "ready": loop.create_future(),
+        }
+        self.over: asyncio.Future[End] = loop.create_future()
+        """Done when the process is gone and the new state is published."""
+        self._until = until
+        self._on_hello, self._on_active, self._on_document = on_hello, on_active, on_document
+        self._reason, self._traceback = "", ""
+        self.pidfd = -1
+        """Of its process, from its spawn to its end; stays ours."""
+        self._halting = False
+        with contextlib.ExitStack() as undo:
+            self._lane = HostLane.create(instance_id, epoch)
+            undo.callback(self._lane.close)
+            self._bell, self._its_bell = _pair(undo)
+            self._console, self._its_console = os.pipe()
+            undo.callback(close_all, [self._console, self._its_console])
+            ours, theirs = Channel.pair()
+            self._control = theirs
+            self.wire = Wire(ours, self._receive, self._lost)
+            undo.pop_all()
+
+    def descriptors(self, image: int, machine: int) -> Descriptors:
+        """What the new process is given; all stay ours, for `handed_over` or `close`."""
+        return Descriptors(
+            control=self._control.fileno(),
+            image=image,
+            machine=machine,
+            lane=self._lane.descriptors()[0],
+            bell=self._its_bell,
+            console_read=self._console,
+            console_write=self._its_console,
+        )
+
+    def handed_over(self) -> None:
+        """The zygote has its copies: close those that only the instance should have, so that their ends are seen."""
+        self._control.close()
+        for name in ("_its_bell", "_its_console"):
+            self._close_descriptor(name)
+
+    def started(self, pid: int, pidfd: int) -> None:
+        """The zygote has forked it."""
+        self.pid, self.pidfd = pid, pidfd
+        if not self.spawned.done():
+            self.spawned.set_result(None)
+
+    def push(self, document: Document, fds: list[int]) -> None:
+        """Put a document on its control channel, and wake it."""
+        self.wire.send(document, fds)
+        self._lane.ring()
+
+    def shut_down(self) -> None:
+        """Ask it to finish. Asking twice wakes it twice, and is one request."""
+        if not self._halting:
+            self._halting = True
+            self._lane.shutdown()
+        self._lane.ring()
+
+    def kill(self) -> None:
+        """End it at once. The end is told later, by the zygote."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def facts(self, code: int, number: int) -> Facts:
+        """What is known of its end, by `number` (a signal) or with exit status `code`; takes its last words first."""
+        self.wire.take_rest()
+        self.unread = self._unread_output()
+        return Facts(
+            code=code,
+            signal=number,
+            asked=self.asked,
+            forced=self.forced,
+            late=self.late,
+            booted=self.reached[self._until].done(),
+            reason=self._reason,
+            traceback=self._traceback,
+        )
+
+    def output(self) -> str:
+        """The end of what it printed."""
+        text = ""
+        if self.pages:
+            with contextlib.suppress(MultikernelError, OSError):
+                view = ConsoleView(self.pages[1])
+                try:
+                    text = view.text()
+                finally:
+                    view.close()
+        return tail(text + self.unread, CONSOLE_TAIL)
+
+    def close(self) -> None:
+        """Close everything but the pages: who looks later sees them still."""
+        self.handed_over()
+        self.wire.close()
+        self._lane.close()
+        for name in ("_bell", "_console", "pidfd"):
+            self._close_descriptor(name)
+
+    def close_pages(self) -> None:
+        """Close the pages, too: a newer incarnation has its own, or the instance is deleted."""
+        close_all(self.pages)
+        self.pages = []
+
+    def _receive(self, document: Document, fds: list[int]) -> None:
+        verb = document.get("verb")
+        if verb == "hello" and not self.pages and len(fds) == 3:
+            self._hello(fds)
+        elif verb == "phase" and document.get("phase") == "active" and self.pages:
+            close_all(fds)
+            self._reach("active")
+        elif verb == "ready" and self.pages:
+            close_all(fds)
+            self._reach("active")
+            self._reach("ready")
+        elif verb == "ended":
+            close_all(fds)
+            self._reason = _text(document.get("reason"), 31)
+            self._traceback = _text(document.get("traceback"), LONGEST_TRACEBACK + 8)
+        else:
+            self._on_document(document, fds)
+
+    def _hello(self, fds: list[int]) -> None:
+        status, console, consumer = fds
+        bell, self._bell = self._bell, -1
+        try:
+            objects.check(status, kind="status", owner_id=self.instance_id)
+            objects.check(console, kind="console", owner_id=self.instance_id)
+            objects.check(consumer, kind="consumer", owner_id=self.instance_id)
+        except (CorruptLane, OSError) as error:
+            close_all([*fds, bell])
+            self._misbehaved(error)
+            return
+        self.pages = [status, console]
+        try:
+            self._lane.attach(consumer, bell)
+        except (CorruptLane, OSError) as error:
+            self._misbehaved(error)
+            return
+        self._on_hello()
+
+    def _unread_output(self) -> str:
+        # Nobody else reads the pipe now. What is there was written before, so this does not wait.
+        os.set_blocking(self._console, False)
+        try:
+            return os.read(self._console, _PIPE).decode(errors="replace")
+        except BlockingIOError:
+            return ""
+
+    def _reach(self, phase: Until) -> None:
+        future = self.reached[phase]
+        if not future.done():
+            future.set_result(None)
+            if phase == "active":
+                self._on_active()
+
+    def _lost(self, reason: Exception | None) -> None:
+        if reason is not None:  # else its control channel is at its end: it is ending
+            self._misbehaved(reason)
+
+    def _misbehaved(self, error: Exception) -> None:
+        """It does what no instance does."""
+        self._traceback = f"ended by the host: {error}\n"
+        self.kill()
+
+    def _close_descriptor(self, name: str) -> None:
+        fd = getattr(self, name)
+        setattr(self, name, -1)
+        if fd >= 0:
+            os.close(fd)
+
+
+def _pair(undo: contextlib.ExitStack) -> tuple[int, int]:
+    one, other = (end.detach() for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
+    undo.callback(close_all, [one, other])
+    return one, other
+
+
+def _text(value: Any, limit: int) -> str:
+    return value[:limit] if isinstance(value, str) else ""

@@ -1,0 +1,101 @@
+"""An instance as its host keeps it, from create to delete."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from multikernel.errors import NotFound, Timeout
+from multikernel.shm.pages import End, InstanceRecord
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from multikernel.host.incarnation import Incarnation
+    from multikernel.host.states import State
+    from multikernel.image.image import Image
+
+
+LONGEST_QUEUE = 20.0
+"""Seconds that a step without a time-out of its own waits for those before it."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """An image, and what it was loaded with."""
+
+    image: Image
+    image_id: int
+    cmdline: str
+    directory: str
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """Everything the host knows of an instance. Changed by `multikernel.host.lifecycle` alone."""
+
+    id: int
+    name: str
+    cpus: tuple[int, ...]
+    memory: int
+    exclusive: bool
+    state: State = "ready"
+    state_time_ns: int = field(default_factory=time.monotonic_ns)
+    epoch: int = 0
+    loaded: Loaded | None = None
+    end: End | None = None
+    console_tail: str = ""
+    run: Incarnation | None = None
+    """The running incarnation: from the beginning of its boot until its end is published."""
+    last: Incarnation | None = None
+    """The newest one that has pages to be seen; running or not."""
+    deleted: bool = False
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, within: float = LONGEST_QUEUE) -> AsyncIterator[None]:
+        """Hold it for a step. Steps have it one by one, in the order in which they were asked for.
+
+        kill and wait do without: they end, or outlast, what has it.
+
+        Raises:
+            Timeout: another step goes on after `within` seconds.
+            NotFound: the instance was deleted meanwhile.
+        """
+        try:
+            async with asyncio.timeout(within):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Timeout(
+                f"{self.name!r} is in the middle of another step, asked for by somebody else, and that goes on after "
+                f"{within:g} s. `kill` ends a boot or a halt that hangs.",
+                name=self.name,
+                timeout=within,
+            ) from None
+        try:
+            if self.deleted:
+                raise NotFound(f"instance {self.name!r} has been deleted meanwhile", name=self.name)
+            yield
+        finally:
+            self._turn.release()
+
+    def record(self) -> InstanceRecord:
+        """As the machine page says it."""
+        return InstanceRecord(
+            id=self.id,
+            name=self.name,
+            state=self.state,
+            pid=self.run.pid if self.run else 0,
+            epoch=self.epoch,
+            state_time_ns=self.state_time_ns,
+            memory=self.memory,
+            image=self.loaded.image_id if self.loaded else 0,
+            exclusive=self.exclusive,
+            cpus=self.cpus,
+            end=self.end,
+            cmdline=self.loaded.cmdline if self.loaded else "",
+            console_tail=self.console_tail,
+        )

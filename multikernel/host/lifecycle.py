@@ -1,0 +1,268 @@
+"""Running instances: boot, halt, kill, wait, and what happens when one ends by itself.
+
+A step checks first and then acts; what fails on the way is taken back, and nothing is left. Steps of one instance
+take turns in the order in which they were asked for (`Instance.turn`); those of different instances do not wait for
+each other. What an instance does, or does not do, never holds up the loop: whatever waits for one has a deadline,
+and that it has ended is the zygote's word, never its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+from multikernel.errors import BootError, Closed, Timeout, from_wire
+from multikernel.host import ends
+from multikernel.host.incarnation import Incarnation, Until
+from multikernel.host.states import check_step, refused
+from multikernel.host.wire import Wire, close_all
+from multikernel.kernel.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multikernel.host.instance import Instance
+    from multikernel.host.registry import Registry
+    from multikernel.shm.channel import Document
+    from multikernel.shm.pages import End
+
+_LAST_WAIT = 2.0  # seconds for killed instances to be reaped, before the machine goes anyway
+_SHOWN_LINES = 24  # of the console, in the message of a BootError
+
+
+class Lifecycle:
+    """The steps that start and end incarnations.
+
+    Args:
+        registry: the instances.
+        zygote: takes spawn requests.
+        spoke: called with what an incarnation says that is not about its life: its links.
+        ended: called when an incarnation has ended, after its new state was published.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        zygote: Wire,
+        *,
+        spoke: Callable[[Instance, Document, list[int]], None],
+        ended: Callable[[Incarnation], None],
+    ) -> None:
+        self._registry, self._zygote = registry, zygote
+        self._spoke, self._ended = spoke, ended
+        self._closing = False
+
+    async def boot(self, instance: Instance, until: Until, within: float) -> Incarnation:
+        """Start a new incarnation, and wait until it is as far as `until`.
+
+        Raises:
+            StateError: illegal now.
+            BootError: it ended before, or was not there within `within` seconds and was killed; state `failed`.
+            MultikernelError, OSError: no process, descriptors or memory; the state is what it was.
+        """
+        async with instance.turn(within):
+            check_step(instance.name, instance.state, "boot")
+            if self._closing:
+                raise Closed(f"machine {self._registry.machine!r} is shutting down")
+            run = await self._start(instance, until)
+            reached = run.reached[until]
+            await _first_of(reached, run.over, seconds=within)
+            if reached.done():
+                return run
+            if not run.over.done():
+                run.late = True
+                run.kill()
+            await run.over
+        raise _boot_error(instance, run, f"{until} within {within:g} s" if run.late else until)
+
+    async def halt(self, instance: Instance, within: float, *, force: bool) -> End:
+        """Ask the instance to finish, and kill it if it has not after `within` seconds.
+
+        Raises:
+            StateError: it is not active.
+            Timeout: it has not finished, and `force` is False: it stays active.
+        """
+        async with instance.turn(within):
+            check_step(instance.name, instance.state, "halt")
+            run = _running(instance)
+            run.asked = "halt"
+            run.shut_down()
+            if not await _ends_within(run, within):
+                if not force:
+                    raise Timeout(
+                        f"{instance.name!r} has not halted within {within:g} s and stays active. It halts when it "
+                        "looks for messages next; force=True, or kill, ends it.",
+                        name=instance.name,
+                        timeout=within,
+                    )
+                run.forced = True
+                run.kill()
+            return await asyncio.shield(run.over)
+
+    async def kill(self, instance: Instance) -> End:
+        """End it at once, also while it boots or halts: it does not wait for its turn.
+
+        Raises:
+            StateError: nothing of it runs.
+        """
+        run = instance.run
+        if run is None:
+            raise refused(instance.name, instance.state, "kill")
+        run.asked = "kill"
+        await _first_of(run.spawned, run.over)
+        run.kill()
+        return await asyncio.shield(run.over)
+
+    async def wait(self, instance: Instance, within: float | None) -> End:
+        """Wait for the end of the incarnation that runs; how the last one ended, if none does.
+
+        Raises:
+            StateError: it has never run.
+            Timeout: it goes on.
+        """
+        run = instance.run
+        if run is None:
+            if instance.end is None:
+                raise refused(instance.name, instance.state, "wait for")
+            return instance.end
+        if not await _ends_within(run, within):
+            raise Timeout(f"{instance.name!r} goes on after {within:g} s", name=instance.name, timeout=within)
+        return run.over.result()
+
+    async def end_all(self, within: float) -> None:
+        """Halt what is active, with `within` seconds for all of it together; kill the rest. No boot comes after."""
+        self._closing = True
+        running = [(instance, instance.run) for instance in self._registry.instances.values() if instance.run]
+        halting = [run for instance, run in running if within > 0 and instance.state == "active"]
+        for _, run in running:
+            run.asked = "halt" if run in halting else "kill"
+        for run in halting:
+            run.shut_down()
+        if halting:
+            await asyncio.wait([run.over for run in halting], timeout=within)
+        for _, run in running:
+            run.forced = run.asked == "halt" and not run.over.done()
+            run.kill()
+        if running:
+            await asyncio.wait([run.over for _, run in running], timeout=_LAST_WAIT)
+
+    def on_zygote(self, document: Document, fds: list[int]) -> None:
+        """Something that the zygote says of one of its children."""
+        push, key = document.get("push"), (document.get("instance"), document.get("epoch"))
+        instance = next((i for i in self._registry.instances.values() if i.run and (i.id, i.epoch) == key), None)
+        if instance is None:
+            close_all(fds)
+        elif push == "spawned":
+            _running(instance).started(document["pid"], *fds)
+            self._registry.publish(instance)
+        elif push == "unspawned":
+            _running(instance).spawned.set_exception(from_wire(document["failed"]))
+        elif push == "gone":
+            self._finish(instance, document["code"], document["signal"])
+
+    def on_zygote_lost(self) -> None:
+        """The zygote is gone, and so the system kills its children; nobody is left to say how they ended."""
+        for instance in self._registry.instances.values():
+            if instance.run is not None:
+                instance.run.kill()
+                self._finish(instance, 0, signal.SIGKILL)
+
+    async def _start(self, instance: Instance, until: Until) -> Incarnation:
+        """Have a new incarnation forked. Takes everything back if that fails."""
+        loaded = instance.loaded
+        if loaded is None:
+            raise AssertionError("an instance that may boot has an image")
+        run = Incarnation(
+            instance.id,
+            instance.epoch + 1,
+            until,
+            on_hello=lambda: self._registry.show(instance),
+            on_active=lambda: self._registry.enter(instance, "active"),
+            on_document=lambda document, fds: self._spoke(instance, document, fds),
+        )
+        instance.run = run
+        instance.epoch += 1
+        try:
+            self._zygote.send(
+                {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": self._manifest(instance)},
+                run.descriptors(loaded.image.fd, self._registry.page.fd),
+            )
+            await _first_of(run.spawned, run.over)
+            if run.spawned.done():
+                run.spawned.result()
+        except BaseException:
+            instance.run = None
+            instance.epoch -= 1
+            run.close()
+            self._registry.publish(instance)
+            raise
+        run.handed_over()
+        return run
+
+    def _finish(self, instance: Instance, code: int, number: int) -> None:
+        """A process is gone: say so to everybody, then let its things go."""
+        run = _running(instance)
+        end, state = ends.judge(run.facts(code, number))
+        instance.end, instance.console_tail, instance.run = end, run.unread, None
+        self._registry.enter(instance, state)
+        run.over.set_result(end)
+        self._ended(run)
+        run.close()
+
+    def _manifest(self, instance: Instance) -> dict[str, Any]:
+        loaded = instance.loaded
+        if loaded is None:
+            raise AssertionError("an instance that may boot has an image")
+        return Manifest(
+            id=instance.id,
+            name=instance.name,
+            epoch=instance.epoch,
+            machine=self._registry.machine,
+            cpus=instance.cpus,
+            memory=instance.memory,
+            cmdline=loaded.cmdline,
+            directory=loaded.directory,
+            image=loaded.image.describe(),
+        ).to_json()
+
+
+def _running(instance: Instance) -> Incarnation:
+    """Its running incarnation, where the state says that there is one."""
+    if instance.run is None:
+        raise AssertionError(f"{instance.name!r} is {instance.state}, and nothing runs")
+    return instance.run
+
+
+async def _first_of(*futures: asyncio.Future[Any], seconds: float | None = None) -> None:
+    """Wait until one of them is done, or the time is up. None of them is cancelled."""
+    await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _ends_within(run: Incarnation, seconds: float | None) -> bool:
+    done, _ = await asyncio.wait([run.over], timeout=seconds)
+    return bool(done)
+
+
+def _boot_error(instance: Instance, run: Incarnation, aim: str) -> BootError:
+    end, console = run.over.result(), run.output()
+    how = {
+        "boot": "it was killed" if run.late else "its boot failed",
+        "killed": "it was killed",
+        "signal": f"signal {end.signal} ended it",
+        "exception": "main raised an exception",
+        "returned": f"main returned {end.code}",
+    }.get(end.reason, f"it exited with status {end.code}")
+    shown = (console or end.traceback).rstrip().splitlines()[-_SHOWN_LINES:]
+    said = "".join(f"\n  {line}" for line in shown)
+    return BootError(
+        f"{instance.name!r} was not {aim}: {how}. It is {instance.state} now. "
+        + (f"The end of its console:{said}" if shown else "It has printed nothing."),
+        name=instance.name,
+        state=instance.state,
+        reason=end.reason,
+        code=end.code,
+        signal=end.signal,
+        traceback=end.traceback,
+        console=console,
+    )

@@ -1,0 +1,185 @@
+"""Who is linked to whom: the host makes the introduction, and takes no part in what is said.
+
+Each side makes its own objects; the host checks what it is given, makes the link's socket pair, and hands each side
+the other's descriptors, one end of the pair, and a pidfd of the other's process. It keeps none of them. The documents
+stand in `multikernel.kernel.protocol`; a client asks with the same ones over its control connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from multikernel.errors import Closed, CorruptLane, MultikernelError, ResourceError, Timeout, from_wire
+from multikernel.host.registry import FIXED_MEMORY, Registry
+from multikernel.host.states import refused
+from multikernel.host.wire import close_all
+from multikernel.shm import objects
+from multikernel.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multikernel.host.answers import Answer
+    from multikernel.host.incarnation import Incarnation
+    from multikernel.host.instance import Instance
+    from multikernel.host.request import Request
+    from multikernel.shm.channel import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who asks for a link: an instance's incarnation, or a client."""
+
+    id: int
+    name: str
+    epoch: int
+    pidfd: int
+    """Of its process; stays the owner's."""
+
+
+@dataclass(slots=True)
+class _Offer:
+    """A link that the asked instance has not answered yet."""
+
+    run: Incarnation
+    capacity: int
+    answer: asyncio.Future[list[int]]
+
+
+class Broker:
+    """Makes links. `registry` says who is there to be linked to."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._offers: dict[int, _Offer] = {}
+        self._numbers = itertools.count(1)
+
+    async def serve(self, party: Party, request: Request) -> Answer:
+        """Answer a `connect` of `party`; the same from an instance and from a client. Raises as `connect` does."""
+        capacity, within = request.integer("capacity"), request.seconds("timeout")
+        return await self.connect(party, request.text("to"), capacity, within, request.descriptors(2))
+
+    async def connect(self, party: Party, to: str, capacity: int, within: float, fds: Sequence[int]) -> Answer:
+        """Link `party`, whose objects `fds` are, to the instance called `to`.
+
+        Returns:
+            What answers the request, and its descriptors, which are the caller's to close.
+
+        Raises:
+            NotFound, StateError: no such instance, or it is not active.
+            ResourceError: the link is larger than what the instance has for it, or is to itself.
+            CorruptLane: `fds` are not what they should be.
+            Timeout: it is active and has not answered within `within` seconds.
+            Closed: it ended meanwhile. Or any error that it answers with.
+        """
+        instance = self._registry.find(to)
+        run = instance.run
+        if run is None or instance.state != "active":
+            raise refused(to, instance.state, "connect to")
+        if run.wire.behind:
+            raise _busy(to, 0.0)
+        if instance.id == party.id:
+            raise ResourceError(f"{to!r} cannot be linked to itself", name=to)
+        _check_fits(instance, capacity)
+        _check_halves(fds, party.id, capacity)
+        link = next(self._numbers)
+        # Unlike a pair of descriptors, these close themselves on every way out.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with ours, theirs:
+            offer = _Offer(run, capacity, asyncio.get_running_loop().create_future())
+            self._offers[link] = offer
+            try:
+                run.push(
+                    {
+                        "push": "link",
+                        "link": link,
+                        "peer": party.id,
+                        "peer_name": party.name,
+                        "peer_epoch": party.epoch,
+                        "capacity": capacity,
+                    },
+                    [*fds, theirs.fileno(), party.pidfd],
+                )
+                halves = await self._answer(instance, offer, within)
+            finally:
+                del self._offers[link]
+            try:
+                pidfd = os.dup(run.pidfd)
+            except OSError:
+                close_all(halves)
+                raise
+            ok = {"link": link, "peer": instance.id, "peer_name": instance.name, "peer_epoch": run.epoch}
+            return ok, [*halves, ours.detach(), pidfd]
+
+    def heard(self, instance: Instance, document: Document, fds: list[int]) -> None:
+        """An instance's answer to an offer. One to no offer of its own, or one that is void by now, is dropped."""
+        link = document.get("link")
+        offer = self._offers.get(link) if isinstance(link, int) else None
+        if offer is None or offer.run is not instance.run or offer.answer.done():
+            close_all(fds)
+            return
+        try:
+            if document.get("verb") == "refused":
+                raise _refusal(document)
+            _check_halves(fds, instance.id, offer.capacity)
+        except (MultikernelError, OSError) as error:
+            close_all(fds)
+            offer.answer.set_exception(error)
+        else:
+            offer.answer.set_result(fds)
+
+    def ended(self, run: Incarnation) -> None:
+        """An incarnation is gone: what it was offered, it will not answer."""
+        for offer in self._offers.values():
+            if offer.run is run and not offer.answer.done():
+                offer.answer.set_exception(Closed(f"instance {run.instance_id} ended before it took the link"))
+
+    async def _answer(self, instance: Instance, offer: _Offer, within: float) -> list[int]:
+        await asyncio.wait([offer.answer], timeout=within)
+        if not offer.answer.done():
+            raise _busy(instance.name, within)
+        return offer.answer.result()
+
+
+def _busy(name: str, within: float) -> Timeout:
+    return Timeout(
+        f"{name!r} is active, but busy: it has not taken the link within {within:g} s. It does when it looks for "
+        "messages next.",
+        name=name,
+        timeout=within,
+    )
+
+
+def _check_fits(instance: Instance, capacity: int) -> None:
+    image = instance.loaded.image.size if instance.loaded else 0
+    left = instance.memory - FIXED_MEMORY - image
+    if capacity > left:
+        raise ResourceError(
+            f"a link of {format_size(capacity)} each way does not fit into {instance.name!r}: of its "
+            f"{format_size(instance.memory)}, {format_size(max(left, 0))} are left beside image and console. "
+            "Ask for less, or create it with more memory.",
+            asked=capacity,
+            free=max(left, 0),
+        )
+
+
+def _check_halves(fds: Sequence[int], owner_id: int, capacity: int) -> None:
+    """Refuse what is not the two objects of one side of a link. CorruptLane says why."""
+    if len(fds) != 2:
+        raise CorruptLane(f"a link is made of a producer and a consumer object, not of {len(fds)} descriptors")
+    found = {
+        objects.check(fds[0], kind="producer", owner_id=owner_id),
+        objects.check(fds[1], kind="consumer", owner_id=owner_id),
+    }
+    if found != {capacity}:
+        raise CorruptLane(f"a link of {capacity} bytes with objects of {sorted(found)} bytes")
+
+
+def _refusal(document: Document) -> MultikernelError:
+    failed = document.get("failed")
+    return from_wire(failed if isinstance(failed, dict) else {})

@@ -1,0 +1,199 @@
+"""The instances of a machine: which there are, what each holds of the pool and which image, and their records."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from multikernel.errors import NotFound, ResourceError
+from multikernel.host.images import ImageTable
+from multikernel.host.instance import Instance, Loaded
+from multikernel.host.states import State, check_step
+from multikernel.resources.names import check_name
+from multikernel.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multikernel.image.image import Image
+    from multikernel.resources.pool import Pool
+    from multikernel.shm.pages import MachinePage
+
+HIGHEST_ID = 511
+FIXED_MEMORY = 128 * 1024
+"""What an incarnation always has, bytes: its console (64 KiB), status page and host lane, with room to spare."""
+LONGEST_CMDLINE = 4096
+
+
+class Registry:
+    """All instances of one machine, by name.
+
+    Args:
+        machine: its name.
+        pool: what it may give to instances.
+        page: where their records are published.
+        changed: called after an instance was created, deleted, or changed its state.
+        appeared: called when an instance's pages are others than before, or gone.
+    """
+
+    def __init__(
+        self,
+        machine: str,
+        pool: Pool,
+        page: MachinePage,
+        *,
+        changed: Callable[[], None],
+        appeared: Callable[[Instance], None],
+    ) -> None:
+        self.machine = machine
+        self.page = page
+        self.instances: dict[str, Instance] = {}
+        self._pool = pool
+        self._images = ImageTable(page)
+        self._changed, self._appeared = changed, appeared
+
+    def find(self, name: str, instance_id: int | None = None) -> Instance:
+        """The instance called `name`; with an id, that very one.
+
+        Raises:
+            NotFound: there is none, or by now another, of that name.
+        """
+        instance = self.instances.get(name)
+        if instance is None or instance_id not in (None, instance.id):
+            names = tuple(self.instances)
+            there = f"There is {', '.join(map(repr, names))}." if names else "There is none yet: create one."
+            raise NotFound(f"no instance {name!r} on machine {self.machine!r}. {there}", name=name, names=names)
+        return instance
+
+    def create(
+        self, name: str, cpus: tuple[int, ...] | None, memory: int, *, exclusive: bool, instance_id: int | None
+    ) -> Instance:
+        """Reserve cpus (None: the first that can be had) and memory (bytes) for a new instance.
+
+        Raises:
+            ResourceError: name, id, cpus or memory are not to be had. Nothing was reserved.
+        """
+        check_name(name)
+        if name in self.instances:
+            raise ResourceError(
+                f"the name {name!r} is taken on machine {self.machine!r}. Delete that instance, or take another name.",
+                name=name,
+            )
+        instance_id = self._free_id(instance_id)
+        if memory < FIXED_MEMORY:
+            raise ResourceError(
+                f"{format_size(memory)} for {name!r} is too little: its console and pages alone take "
+                f"{format_size(FIXED_MEMORY)}.",
+                asked=memory,
+                least=FIXED_MEMORY,
+            )
+        if cpus is None:
+            cpus = self._pool.choose(1, exclusive=exclusive)
+        self._pool.reserve(name, cpus, memory, exclusive=exclusive)
+        instance = Instance(instance_id, name, cpus, memory, exclusive)
+        self.instances[name] = instance
+        self.publish(instance)
+        return instance
+
+    def load(self, instance: Instance, image: Image, cmdline: str, directory: str) -> None:
+        """Give the instance an image, owned from here on, in place of the one it has.
+
+        Raises:
+            StateError, ResourceError: illegal now, or too large. The one it has stays, and `image` is the caller's.
+        """
+        check_step(instance.name, instance.state, "load")
+        _check_fits(instance, image, cmdline)
+        loaded = Loaded(image, self._images.take(image), cmdline, directory)
+        self._drop_image(instance)
+        instance.loaded = loaded
+        self.enter(instance, "loaded")
+
+    def unload(self, instance: Instance) -> None:
+        """Take its image away. StateError if that is illegal now."""
+        check_step(instance.name, instance.state, "unload")
+        self._drop_image(instance)
+        self.enter(instance, "ready")
+
+    def delete(self, instance: Instance) -> None:
+        """Give back everything that it has, its name and id too. StateError if that is illegal now."""
+        check_step(instance.name, instance.state, "delete")
+        self._drop_image(instance)
+        self._pool.release(instance.name)
+        del self.instances[instance.name]
+        instance.deleted = True
+        self.page.clear_instance(instance.id)
+        if instance.last is not None:
+            instance.last.close_pages()
+            instance.last = None
+            self._appeared(instance)
+        self._changed()
+
+    def enter(self, instance: Instance, state: State) -> None:
+        """Change the state, and say so."""
+        instance.state = state
+        instance.state_time_ns = time.monotonic_ns()
+        self.publish(instance)
+
+    def publish(self, instance: Instance) -> None:
+        """Write the record that everybody reads."""
+        self.page.write_instance(instance.record())
+        self._changed()
+
+    def show(self, instance: Instance) -> None:
+        """Its running incarnation's pages have come: they are the ones to look at from now on."""
+        if instance.last is not None:
+            instance.last.close_pages()
+        instance.last = instance.run
+        self._appeared(instance)
+
+    def close(self) -> None:
+        """Close what the instances hold. The records stay as they are."""
+        for instance in self.instances.values():
+            if instance.loaded is not None:
+                instance.loaded.image.close()
+            if instance.last is not None:
+                instance.last.close_pages()
+
+    def given_cpus(self) -> tuple[int, ...]:
+        """The cpus that instances hold."""
+        free = self._pool.free_cpus()
+        return tuple(cpu for cpu in self._pool.cpus if cpu not in free)
+
+    def memory_used(self) -> int:
+        """Bytes that instances hold."""
+        return self._pool.memory - self._pool.free_memory()
+
+    def _drop_image(self, instance: Instance) -> None:
+        if instance.loaded is not None:
+            self._images.release(instance.loaded.image_id)
+            instance.loaded.image.close()
+            instance.loaded = None
+
+    def _free_id(self, wanted: int | None) -> int:
+        taken = {instance.id: instance.name for instance in self.instances.values()}
+        if wanted is None:
+            wanted = next((number for number in range(1, HIGHEST_ID + 1) if number not in taken), None)
+            if wanted is None:
+                raise ResourceError(f"all {HIGHEST_ID} ids are taken. Delete an instance.", limit=HIGHEST_ID)
+        if not 1 <= wanted <= HIGHEST_ID:
+            raise ResourceError(
+                f"an instance has an id from 1 to {HIGHEST_ID}, not {wanted}; 0 is the host.", asked=wanted
+            )
+        if wanted in taken:
+            raise ResourceError(f"id {wanted} is taken by {taken[wanted]!r}. Take another, or none.", asked=wanted)
+        return wanted
+
+
+def _check_fits(instance: Instance, image: Image, cmdline: str) -> None:
+    if len(cmdline) > LONGEST_CMDLINE:
+        raise ResourceError(
+            f"a command line of {len(cmdline)} characters; at most {LONGEST_CMDLINE} fit", limit=LONGEST_CMDLINE
+        )
+    if image.size + FIXED_MEMORY > instance.memory:
+        raise ResourceError(
+            f"image {image.name!r} ({format_size(image.size)}) does not fit into {instance.name!r}: it has "
+            f"{format_size(instance.memory)}, of which its console and pages take {format_size(FIXED_MEMORY)}. "
+            "Create it with more memory.",
+            asked=image.size,
+            memory=instance.memory,
+        )

@@ -1,0 +1,129 @@
+"""The control socket: lets clients in, and has their requests answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+from multikernel.errors import Closed, MultikernelError
+from multikernel.host import log, verbs
+from multikernel.host.answers import Answer, Answers
+from multikernel.host.client import FIRST_CLIENT_ID, Client, check_user
+from multikernel.host.request import Request
+from multikernel.host.wire import close_all
+from multikernel.shm.channel import Channel, Document
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from multikernel.host.incarnation import Incarnation
+    from multikernel.host.kernel import HostKernel
+
+MOST_REQUESTS = 256
+"""Requests of one client, or instance, that are worked on at a time. While there are as many, no more are taken from it."""
+
+_BREATH = 0.1  # seconds without accepting, after the system had no descriptor for a client
+
+
+class Server:
+    """All clients of one host.
+
+    Args:
+        host: does what they ask.
+        left: called when a client's connection is gone.
+    """
+
+    def __init__(self, host: HostKernel, left: Callable[[Client], None]) -> None:
+        self.clients: dict[int, Client] = {}
+        self._host, self._left = host, left
+        self._ids = itertools.count(FIRST_CLIENT_ID)
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self.answers = Answers()
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept clients from a listening socket, owned from here on."""
+        self._socket = sock
+        self._loop.add_reader(sock, self._accept)
+
+    def admit(self, channel: Channel) -> Client:
+        """Take a connection, or close it and raise: Closed if it is another user's, OSError if its process is gone."""
+        try:
+            check_user(channel.peer()[1])
+        except BaseException:
+            channel.close()
+            raise
+        client = Client(next(self._ids), channel, self._receive, self._lost)
+        self.clients[client.id] = client
+        return client
+
+    def close(self) -> None:
+        """Close all connections, and the socket. Requests that are not answered stay so."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+        for client in list(self.clients.values()):
+            client.close()
+        self.clients.clear()
+
+    def _accept(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            sock, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # no descriptors: the one that waits would wake us again at once, and for ever
+            log.write(f"cannot accept a client: {error}")
+            self._loop.remove_reader(self._socket)
+            self._loop.call_later(_BREATH, self._breathe)
+            return
+        try:
+            self.admit(Channel(sock))
+            self._host.publish()
+        except (Closed, OSError) as error:
+            log.write(str(error))
+
+    def _breathe(self) -> None:
+        if self._socket is not None:
+            self._loop.add_reader(self._socket, self._accept)
+
+    def _lost(self, client: Client, reason: Exception | None) -> None:
+        if reason is not None:
+            log.write(f"dropped client {client.id} (pid {client.pid}): {reason}")
+        client.close()
+        self.clients.pop(client.id, None)
+        self._left(client)
+
+    def _receive(self, client: Client, document: Document, fds: list[int]) -> None:
+        if document.get("verb") == "seen":
+            close_all(fds)
+            if isinstance(document.get("instance"), int):
+                client.has_seen(document["instance"])
+            return
+        begun(client)
+        request = Request(document, fds)
+        self.answers.begin(request, self._do(client, request), client.wire.send, lambda: done(client))
+
+    async def _do(self, client: Client, request: Request) -> Answer:
+        verb = verbs.VERBS.get(request.verb)
+        if verb is None:
+            raise MultikernelError(f"there is no verb {request.verb!r}, but {', '.join(verbs.VERBS)}")
+        return await verb(self._host, client, request)
+
+
+def begun(asker: Client | Incarnation) -> None:
+    """One of its requests is worked on. Nothing more is taken from one that has too many."""
+    asker.busy += 1
+    if asker.busy == MOST_REQUESTS:
+        asker.wire.pause()
+
+
+def done(asker: Client | Incarnation) -> None:
+    """One of its requests is answered."""
+    asker.busy -= 1
+    if asker.busy == MOST_REQUESTS - 1:
+        asker.wire.resume()

@@ -1,0 +1,174 @@
+"""What a client may ask of a host: the verbs of the control connection.
+
+A request is `{"verb": ..., "id": n, ...}`, its answer `{"answer": n, "ok": {...}}` or `{"answer": n, "failed": wire
+error}`. Answers come as they are ready, not in order. "name" and "instance" together say which instance is meant: the
+one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
+
+    join      {}                                             -> {"name", "pid", "client", "persistent"} + [machine]
+                  the machine object, read-only; from now on the pushes below come
+    create    {"name", "cpus": [..] | null, "memory": bytes, "exclusive", "instance": id | null} -> {"instance": id}
+    delete    {"name", "instance"}                           -> {}
+    load      {"name", "instance", "image": {..}, "cmdline", "directory"} + [image]          -> {}
+    unload    {"name", "instance"}                           -> {}
+    boot      {"name", "instance", "until": "active" | "ready", "timeout": s}                -> {"pid", "epoch"}
+    halt      {"name", "instance", "timeout": s, "force"}    -> {"end": {..}}
+    kill      {"name", "instance"}                           -> {"end": {..}}
+    wait      {"name", "instance", "timeout": s | null}      -> {"end": {..}}
+    connect   {"to": name, "capacity": bytes, "timeout": s} + [producer, consumer]
+                  -> {"link", "peer", "peer_name", "peer_epoch"} + [producer, consumer, socket end, pidfd]
+    shutdown  {"timeout": s}                                 -> {}
+                  halts the instances, kills what has not halted in time; the end of file comes when all is gone
+    census    {}                                             -> {"descriptors", "objects", "threads"}
+                  what the host itself holds: open descriptors, mapped memory objects, threads
+    seen      {"instance": id}                               not answered: the last push about it was taken
+
+    {"push": "incarnation", "id": instance, "epoch": e} + [status, console]
+    {"push": "gone", "id": instance}                         deleted: its pages mean nothing any more
+
+The program that starts a host sends `start` instead of `join`, before any of these; see `multikernel.host.__main__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from typing import TYPE_CHECKING, TypeAlias
+
+from multikernel.errors import MultikernelError
+from multikernel.host.states import check_step
+from multikernel.image import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from multikernel.host.answers import Answer
+    from multikernel.host.client import Client
+    from multikernel.host.incarnation import Until
+    from multikernel.host.instance import Instance
+    from multikernel.host.kernel import HostKernel
+    from multikernel.host.request import Request
+    from multikernel.shm.pages import End
+
+Verb: TypeAlias = "Callable[[HostKernel, Client, Request], Awaitable[Answer]]"
+
+
+async def join(host: HostKernel, client: Client, _request: Request) -> Answer:
+    """Let a client see the machine. The answer first, then the pages of instances."""
+    asyncio.get_running_loop().call_soon(host.show_all, client)
+    return host.describe(client), [os.dup(host.page.fd)]
+
+
+async def create(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """Make an instance."""
+    host.check_open()
+    instance = host.registry.create(
+        request.text("name"),
+        request.integers_or_none("cpus"),
+        request.integer("memory"),
+        exclusive=request.flag("exclusive"),
+        instance_id=request.integer_or_none("instance"),
+    )
+    return {"instance": instance.id}, []
+
+
+async def delete(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """Give it back."""
+    instance = _instance(host, request)
+    async with instance.turn():
+        host.registry.delete(instance)
+    return {}, []
+
+
+async def load(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """Give it an image. The digest is made anew, of the sealed bytes, by a thread: it may take a while."""
+    instance = _instance(host, request)
+    cmdline, directory, description = request.text("cmdline"), request.text("directory"), request.object("image")
+    async with instance.turn():
+        check_step(instance.name, instance.state, "load")
+        image = await asyncio.to_thread(Image.from_description, description, request.descriptors(1)[0])
+        request.take(1)
+        try:
+            host.registry.load(instance, image, cmdline, directory)
+        except BaseException:
+            image.close()
+            raise
+    return {}, []
+
+
+async def unload(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """Take the image away."""
+    instance = _instance(host, request)
+    async with instance.turn():
+        host.registry.unload(instance)
+    return {}, []
+
+
+async def boot(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """Start it."""
+    instance = _instance(host, request)
+    until: Until
+    match request.text("until"):
+        case "active" | "ready" as until:
+            pass
+        case other:
+            raise MultikernelError(f"boot: until is 'active' or 'ready', not {other!r}")
+    run = await host.lifecycle.boot(instance, until, request.seconds("timeout"))
+    return {"pid": run.pid, "epoch": run.epoch}, []
+
+
+async def halt(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """Ask it to finish."""
+    instance = _instance(host, request)
+    end = await host.lifecycle.halt(instance, request.seconds("timeout"), force=request.flag("force"))
+    return _end(end)
+
+
+async def kill(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """End it."""
+    return _end(await host.lifecycle.kill(_instance(host, request)))
+
+
+async def wait(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """Wait for its end."""
+    return _end(await host.lifecycle.wait(_instance(host, request), request.seconds_or_none("timeout")))
+
+
+async def connect(host: HostKernel, client: Client, request: Request) -> Answer:
+    """Link the client to an instance."""
+    return await host.broker.serve(client.party(), request)
+
+
+async def shutdown(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """End the machine."""
+    await host.shut_down(request.seconds("timeout"))
+    return {}, []
+
+
+async def census(_host: HostKernel, _client: Client, _request: Request) -> Answer:
+    """Say what the host holds."""
+    return _holdings(), []
+
+
+VERBS: dict[str, Verb] = {
+    verb.__name__: verb
+    for verb in (join, create, delete, load, unload, boot, halt, kill, wait, connect, shutdown, census)
+}
+
+
+def _holdings() -> dict[str, int]:
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        objects = sum("/memfd:" in line for line in maps)
+    return {
+        "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # less the one that lists them
+        "objects": objects,
+        "threads": len(os.listdir("/proc/self/task")),
+    }
+
+
+def _instance(host: HostKernel, request: Request) -> Instance:
+    return host.registry.find(request.text("name"), request.integer_or_none("instance"))
+
+
+def _end(end: End) -> Answer:
+    return {"end": dataclasses.asdict(end)}, []

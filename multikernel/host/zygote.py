@@ -1,0 +1,207 @@
+"""The zygote: one thread, everything imported, forks instances. So a boot costs a fork and not an interpreter.
+
+It is forked from the host before that has threads, an event loop or anything of a machine's, and so is every
+instance: none inherits what another has. It is the instances' parent, because only a parent learns how a process
+ended, and because a parent of one thread is what PR_SET_PDEATHSIG needs to be sound.
+
+    host to zygote   {"verb": "spawn", "instance": id, "epoch": e, "manifest": {...}}
+                         + the descriptors of `multikernel.kernel.protocol.Descriptors`
+    zygote to host   {"push": "up"}                                              everything is imported
+                     {"push": "spawned", "instance": id, "epoch": e, "pid": p} + [pidfd]
+                     {"push": "unspawned", "instance": id, "epoch": e, "failed": error}
+                     {"push": "gone", "instance": id, "epoch": e, "code": c, "signal": s}
+                         it has ended and is reaped; exit status c, or killed by signal s
+
+The end of file of the channel is the end of the host, however it came: the zygote kills what it has started,
+removes the run directory and ends. Should the zygote be killed, the system kills the instances, and the host ends.
+The zygote shares the lock of the run directory, so the machine's name is taken until its last instance is gone.
+
+An instance leads a process group of its own. What it started and left in that group is killed with it; what left
+the group too (setsid) goes with the machine at the latest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import traceback
+from typing import TYPE_CHECKING, NamedTuple
+
+from multikernel.errors import Closed, MultikernelError, to_wire
+from multikernel.host import log
+from multikernel.kernel import boot, process
+from multikernel.kernel.manifest import Manifest
+from multikernel.kernel.protocol import Descriptors
+from multikernel.shm.channel import Channel, Document, ProtocolError
+
+if TYPE_CHECKING:
+    from multikernel.host.rundir import RunDir
+
+
+class _Birth(NamedTuple):
+    """What a forked child is to be."""
+
+    manifest: Manifest
+    given: Descriptors
+    zygote: int
+
+
+def main(channel: Channel, rundir: RunDir) -> int:
+    """Be the zygote of the host at the other end of `channel`; in a forked child, be the instance.
+
+    Args:
+        channel: to the host; nobody else may hold its other end, or its end of file would not come.
+        rundir: the machine's, claimed by the host; this is a forked copy.
+
+    Returns:
+        The exit status of this process.
+    """
+    process.set_name("mk-zygote")
+    os.setpgid(0, 0)  # whatever is sent to the host's group, one is left to clear up
+    process.close_up()
+    process.adopt_orphans()
+    process.register_for_barriers()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # its end is the host's to say
+        signal.signal(number, signal.SIG_IGN)
+    zygote = _Zygote(channel)
+    # What exists by now lives as long as the process: a collection in an instance need not look at it, and so does
+    # not copy its pages.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    log.redirect(rundir)
+    channel.send({"push": "up"})
+    birth = zygote.serve()
+    if birth is not None:
+        # By their objects, and now: collected later, those would close the numbers again, whosesoever they are by then.
+        zygote.close()
+        rundir.close()
+        gc.enable()
+        return boot.run(*birth)
+    process.kill_descendants()
+    with contextlib.suppress(OSError, MultikernelError):
+        rundir.remove()
+    return 0
+
+
+class _Zygote:
+    """The loop: requests of the host, and ends of children."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._instances: dict[int, tuple[int, int]] = {}  # by pid: instance id and epoch
+        self._ended = _bell_of_children()
+        self._poll = select.poll()
+        self._poll.register(channel, select.POLLIN)
+        self._poll.register(self._ended, select.POLLIN)
+
+    def close(self) -> None:
+        """Close what is the zygote's, in a forked child."""
+        self._channel.close()
+        self._ended.close()
+
+    def serve(self) -> _Birth | None:
+        """Serve until the host is gone: None. In a forked child it returns at once with what that is to be."""
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd == self._ended.fileno():
+                    self._reap()
+                    continue
+                try:
+                    birth = self._take_request()
+                except Closed:
+                    return None
+                if birth is not None:
+                    return birth
+
+    def _take_request(self) -> _Birth | None:
+        try:
+            received = self._channel.receive(timeout=0)
+        except ProtocolError:
+            traceback.print_exc()
+            return None
+        if received is None:
+            return None
+        request, fds = received
+        try:
+            birth = self._spawn(request, fds)
+        except (OSError, KeyError, ValueError) as error:
+            birth = None
+            self._say("unspawned", request.get("instance"), request.get("epoch"), failed=to_wire(_no_process(error)))
+        if birth is None:
+            for fd in fds:
+                os.close(fd)
+        return birth
+
+    def _spawn(self, request: Document, fds: list[int]) -> _Birth | None:
+        birth = _Birth(Manifest.from_json(request["manifest"]), Descriptors.of(fds), os.getpid())
+        pid = os.fork()
+        if pid == 0:
+            os.setpgid(0, 0)
+            return birth
+        with contextlib.suppress(OSError):  # both do it, so that it is done whoever runs first
+            os.setpgid(pid, pid)
+        try:
+            self._announce(birth.manifest, pid)
+        except OSError:  # the host does not know it, so it must not live
+            os.kill(pid, signal.SIGKILL)
+            raise
+        self._instances[pid] = birth.manifest.id, birth.manifest.epoch
+        return None
+
+    def _announce(self, manifest: Manifest, pid: int) -> None:
+        pidfd = os.pidfd_open(pid)  # not reaped yet, so it is this child's
+        try:
+            self._say("spawned", manifest.id, manifest.epoch, [pidfd], pid=pid)
+        finally:
+            os.close(pidfd)
+
+    def _reap(self) -> None:
+        """Take every child that has ended: instances, and orphans of theirs that were adopted."""
+        self._ended.recv(4096)
+        while ended := _ended_child():
+            # Not reaped yet, so the pid, and with it the group, cannot be another's by now.
+            known = self._instances.pop(ended.si_pid, None)
+            if known:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(ended.si_pid, signal.SIGKILL)
+            os.waitpid(ended.si_pid, 0)
+            if known:
+                exited = ended.si_code == os.CLD_EXITED
+                code, number = (ended.si_status, 0) if exited else (0, ended.si_status)
+                self._say("gone", *known, code=code, signal=number)
+
+    def _say(
+        self, push: str, instance: int | None, epoch: int | None, fds: list[int] | None = None, **more: object
+    ) -> None:
+        with contextlib.suppress(Closed):  # the next look at the channel finds that out, too
+            self._channel.send({"push": push, "instance": instance, "epoch": epoch, **more}, fds or ())
+
+
+def _bell_of_children() -> socket.socket:
+    """A socket that is readable after a child has ended, so that one poll waits for that too."""
+    bell, ringer = socket.socketpair()
+    bell.setblocking(False)
+    ringer.setblocking(False)
+    signal.set_wakeup_fd(ringer.detach(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # with none of Python's, nothing would be written
+    return bell
+
+
+def _ended_child() -> os.waitid_result | None:
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+
+
+def _no_process(error: Exception) -> MultikernelError:
+    if isinstance(error, OSError):
+        return MultikernelError(
+            f"the system gives no process for the instance: {error.strerror}. `ulimit -u` and `ulimit -n` show limits."
+        )
+    return MultikernelError(f"the zygote refused a request: {error}")

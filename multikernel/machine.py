@@ -1,0 +1,383 @@
+"""What a program holds of a machine: `Machine`, its `Instance`s, and `machines()`.
+
+    with mk.Machine(cpus="0-1", memory="256M") as machine:
+        web = machine.create("web", cpus=[1], memory="64M")
+        web.load("server.py:main", cmdline="port=8080")
+        web.boot()
+        with machine.connect("web") as link:
+            link.request(b"hello")
+
+The machine is run by a process of its own, the host kernel; a method here is a request to it, and an error is what it
+answered. What is only looked at (states, pids, lists, `view`) comes from shared pages, and works while the host is
+stopped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from multikernel.client.membership import Membership
+from multikernel.errors import Closed, NotFound
+from multikernel.host import rundir
+from multikernel.resources import memory as system_memory
+from multikernel.resources import topology
+from multikernel.resources.names import check_name
+from multikernel.shm.pages import End, InstanceRecord, MachineView
+from multikernel.units import parse_cpus, parse_size
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from multikernel.client.sight import Watched
+    from multikernel.ipi.link import Link
+    from multikernel.proc.tree import Proc
+
+__all__ = ["Instance", "Machine", "machines"]
+
+Cpus = int | str | Iterable[int]
+
+CLOSE_WITHIN = 1.0
+"""Seconds that instances get to halt when a machine is closed in good order; then they are killed."""
+
+_numbers = itertools.count(1)
+
+
+def machines() -> list[str]:
+    """The names of this user's running machines, sorted."""
+    return rundir.running()
+
+
+class Machine:
+    """A machine: a pool of cpus and memory, a host kernel, and instances. `with` closes it.
+
+    It is *ephemeral*: it ends when it is closed, or when this program ends, however that ends. A *persistent* one
+    (`persist=True`) goes on until `shutdown`, or until its host ends. Any number of programs can join a machine
+    (`Machine.attach`); what they close is only their part in it.
+
+    Threads may share it. A forked child may not use its parent's (`NotOwner`): it attaches for itself.
+
+    Args:
+        cpus: the pool's, as an int, a list or "0-3,5". Default: all that this process may use.
+        memory: the pool's budget, bytes or "256M". Default: what the system has available.
+        name: how others find it, unique among this user's running machines. Default: "default" if it is persistent,
+            else one made of this process's id.
+        persist: whether it goes on without this program.
+
+    Raises:
+        ResourceError: the name is taken or against the rule, or cpus are not there or not this process's.
+        ValueError, TypeError: cpus or memory that are none.
+        MultikernelError: the host did not start, and what it said.
+    """
+
+    def __init__(
+        self,
+        cpus: Cpus | None = None,
+        memory: int | str | None = None,
+        name: str | None = None,
+        *,
+        persist: bool = False,
+    ) -> None:
+        chosen = topology.allowed() if cpus is None else topology.check_usable(parse_cpus(cpus))
+        budget = system_memory.available() if memory is None else parse_size(memory)
+        if name is None:
+            name = "default" if persist else f"machine-{os.getpid()}-{next(_numbers)}"
+        check_name(name)
+        self._membership = Membership.start(self, name, chosen, budget, persistent=persist)
+
+    @classmethod
+    def attach(cls, name: str | None = None) -> Self:
+        """Join a running machine.
+
+        Args:
+            name: its name. Default: the only one that is running, else the one called "default".
+
+        Raises:
+            NotFound: there is none, or several of which none is called "default"; the message lists them.
+            Timeout: its host does not answer.
+        """
+        machine = cls.__new__(cls)
+        machine._membership = Membership.join(machine, _the_one_meant() if name is None else check_name(name))
+        return machine
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._membership.name
+
+    @property
+    def pid(self) -> int:
+        """Of its host kernel."""
+        return self.view.machine().host_pid
+
+    @property
+    def view(self) -> MachineView:
+        """What the host says of the machine, its images and its instances, read from shared pages."""
+        return self._membership.view()
+
+    def watched(self, instance_id: int) -> Watched | None:
+        """The pages of an instance's newest incarnation, by `Instance.id`: epoch, status, console; None: none yet."""
+        return self._membership.watched(instance_id)
+
+    @property
+    def proc(self) -> Proc:
+        """The machine's view: texts by path ("instances/web/status"), made of shared pages when they are read."""
+        from multikernel.proc.tree import Proc
+
+        return Proc(self.view, self.watched)
+
+    def create(
+        self,
+        name: str,
+        cpus: Cpus | None = None,
+        memory: int | str = "64M",
+        *,
+        exclusive: bool = True,
+        id: int | None = None,  # noqa: A002 - it is what it is called everywhere
+    ) -> Instance:
+        """Reserve cpus and memory for a new instance; its state is `ready`.
+
+        Args:
+            name: unique in the machine; 1 to 64 characters, no "/".
+            cpus: of the pool. Default: the first that is free.
+            memory: budget for what it adds to the machine, bytes or "64M": image, console, links.
+            exclusive: False: its cpus may be shared with others that were created so, too.
+            id: 1 to 511. Default: the lowest that is free.
+
+        Raises:
+            ResourceError: the name or id is taken or against the rule, cpus or memory are not to be had; the message
+                says what is free. Nothing was reserved.
+        """
+        asked = None if cpus is None else list(parse_cpus(cpus))
+        fields = {"name": name, "cpus": asked, "memory": parse_size(memory), "exclusive": exclusive, "instance": id}
+        check_name(name)
+        made = self._membership.request("create", fields)
+        return Instance(self, name, made["instance"])
+
+    def delete(self, name: str) -> None:
+        """Delete an instance: the same as `machine[name].delete()`."""
+        self[name].delete()
+
+    def connect(self, name: str, capacity: int | str = "1M", timeout: float = 30.0) -> Link:
+        """A link of one's own to an instance, which gets it in its loop.
+
+        Args:
+            name: of an active instance.
+            capacity: bytes each way, or "1M"; rounded up to a power of two of at least a page.
+            timeout: seconds for the instance to take it, which it does when it looks for messages.
+
+        Raises:
+            NotFound, StateError: there is no such instance, or it is not active.
+            ResourceError: it has no memory for so large a link.
+            Timeout: it is busy. Nothing is left of the link.
+            Closed: it ended meanwhile.
+        """
+        return self._membership.connect(name, _rounded(parse_size(capacity)), timeout)
+
+    def __getitem__(self, name: str) -> Instance:
+        """The instance called `name`; NotFound (a KeyError) if there is none."""
+        for record in self.view.instances():
+            if record.name == name:
+                return Instance(self, name, record.id)
+        names = tuple(self)
+        there = f"There is {', '.join(map(repr, names))}." if names else "There is none yet: create one."
+        raise NotFound(f"no instance {name!r} on machine {self.name!r}. {there}", name=name, names=names)
+
+    def __iter__(self) -> Iterator[str]:
+        """The instances' names, by id."""
+        return iter([record.name for record in self.view.instances()])
+
+    def __len__(self) -> int:
+        """How many instances there are."""
+        return len(self.view.instances())
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is an instance called `name`."""
+        return name in list(self)
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """End the machine for everybody, and return when nothing is left of it. This `Machine` is closed then.
+
+        Args:
+            timeout: seconds for all instances to halt; those that have not are killed. 0: at once.
+        """
+        self._membership.shut_down(timeout)
+
+    def close(self) -> None:
+        """End an ephemeral machine of one's own; leave any other. Closing twice is fine."""
+        self._membership.end(CLOSE_WITHIN)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After an error, a Ctrl-C among them, nobody wants to wait for instances to finish their work.
+        self._membership.end(CLOSE_WITHIN if kind is None else 0.0)
+
+    def __repr__(self) -> str:
+        try:
+            return f"<Machine {self.name!r}, host pid {self.pid}, {len(self)} instances>"
+        except (Closed, RuntimeError):
+            return f"<Machine {self.name!r}, closed>"
+
+
+class Instance:
+    """An instance of a machine: a handle, by name and id. Get one from `Machine.create` or `machine[name]`.
+
+    Properties are read from the host's page, and raise NotFound once it is deleted. Steps raise StateError where the
+    state does not allow them: the message says which ones it does.
+    """
+
+    def __init__(self, machine: Machine, name: str, instance_id: int) -> None:
+        self.machine = machine
+        self.name = name
+        self.id = instance_id
+
+    @property
+    def state(self) -> str:
+        """What it is: "ready", "loaded", "active", "failed" or "standby"."""
+        return self._record().state
+
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 when none runs."""
+        return self._record().pid
+
+    @property
+    def epoch(self) -> int:
+        """The number of its newest incarnation; 0 before the first boot."""
+        return self._record().epoch
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """Its cpus."""
+        return self._record().cpus
+
+    @property
+    def memory(self) -> int:
+        """Its budget, bytes."""
+        return self._record().memory
+
+    @property
+    def last_end(self) -> End | None:
+        """How its last incarnation ended; None while there was none. A long traceback is its last part."""
+        return self._record().end
+
+    def load(self, spec: str | Callable[..., Any], cmdline: str = "") -> None:
+        """Read an image once, seal it, and give it to the instance; editing the file afterwards changes nothing.
+
+        Args:
+            spec: "server.py:main", "package.module:main" or a function that can be imported; `main` may be left out.
+            cmdline: what the image finds as `kernel.cmdline`.
+
+        Raises:
+            ImageError: it cannot be read, or is larger than the instance's memory allows.
+            StateError: illegal now. What was loaded stays, as after any error.
+        """
+        from multikernel import image
+
+        with image.read(spec) as read:
+            fields = {"image": read.describe(), "cmdline": cmdline, "directory": os.getcwd()}
+            self._request("load", fields, fds=[read.fd])
+
+    def boot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0) -> None:
+        """Boot the image: a new process, pinned to the instance's cpus.
+
+        Args:
+            until: return when `main` is entered ("active"), or when it waits for messages for the first time or has
+                called `kernel.ready()` ("ready").
+            timeout: seconds that this may take.
+
+        Raises:
+            BootError: it ended before, or took too long and was killed. The state is `failed`; fields `console` and
+                `traceback` say why, `reason`, `code` and `signal` how.
+            StateError: illegal now.
+        """
+        self._request("boot", {"until": until, "timeout": timeout}, timeout=timeout)
+
+    def halt(self, timeout: float = 30.0, *, force: bool = True) -> End:
+        """Ask it to finish its work and stop, and wait for that.
+
+        Args:
+            timeout: seconds it may take.
+            force: kill it then. False: `Timeout`, and it stays active.
+
+        Returns:
+            How it ended; `forced` says whether it had to be killed.
+        """
+        return _end(self._request("halt", {"timeout": timeout, "force": force}, timeout=timeout))
+
+    def kill(self) -> End:
+        """End it at once, also in the middle of a boot or a halt."""
+        return _end(self._request("kill", {}))
+
+    def wait(self, timeout: float | None = None) -> End:
+        """Wait until it has ended; if nothing of it runs, return at once how the last incarnation ended.
+
+        Raises:
+            Timeout: it goes on after `timeout` seconds.
+            StateError: it has never been booted.
+        """
+        return _end(self._request("wait", {"timeout": timeout}, timeout=timeout))
+
+    def unload(self) -> None:
+        """Take the image away; the state is `ready` then."""
+        self._request("unload", {})
+
+    def delete(self) -> None:
+        """Give back cpus, memory, id and name."""
+        self._request("delete", {})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Instance):
+            return NotImplemented
+        return (self.machine, self.name, self.id) == (other.machine, other.name, other.id)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.id))
+
+    def __repr__(self) -> str:
+        try:
+            record = self._record()
+        except (NotFound, Closed, RuntimeError):
+            return f"<Instance {self.name!r}, id {self.id}, gone>"
+        running = f", pid {record.pid}" if record.pid else ""
+        return f"<Instance {self.name!r}, id {self.id}, {record.state}{running}>"
+
+    def _record(self) -> InstanceRecord:
+        record = self.machine.view.instance(self.id)
+        if record is None or record.name != self.name:
+            raise NotFound(f"instance {self.name!r} of machine {self.machine.name!r} was deleted", name=self.name)
+        return record
+
+    def _request(
+        self, verb: str, fields: dict[str, Any], *, fds: Iterable[int] = (), timeout: float | None = 30.0
+    ) -> dict[str, Any]:
+        which = {"name": self.name, "instance": self.id}
+        return self.machine._membership.request(verb, which | fields, fds=list(fds), timeout=timeout)
+
+
+def _end(answer: dict[str, Any]) -> End:
+    return End(**answer["end"])
+
+
+def _rounded(capacity: int) -> int:
+    """The power of two that a link of at least `capacity` bytes has."""
+    return max(os.sysconf("SC_PAGESIZE"), 1 << max(capacity - 1, 0).bit_length())
+
+
+def _the_one_meant() -> str:
+    names = machines()
+    if len(names) == 1:
+        return names[0]
+    if "default" in names:
+        return "default"
+    if not names:
+        raise NotFound("no machine is running. Make one with Machine(), or `multikernel init`.", names=())
+    raise NotFound(
+        f"{len(names)} machines are running: {', '.join(map(repr, names))}. Say which one is meant.", names=tuple(names)
+    )

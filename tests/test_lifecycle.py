@@ -1,0 +1,538 @@
+"""What an instance can be asked to do, in each of its states; how it ends; and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import multikernel as mk
+from multikernel.host.states import STEPS
+
+PATIENCE = 10.0  # seconds, for what takes some milliseconds
+
+IMAGES = {
+    "serves": """
+        def main(kernel):
+            for message in kernel.messages():
+                message.reply(message.payload)
+    """,
+    "returns": "def main(kernel): pass",
+    "returns 3": "def main(kernel): return 3",
+    "returns a text": "def main(kernel): return 'done'",
+    "returns True": "def main(kernel): return True",
+    "raises": """
+        def main(kernel):
+            print("before")
+            raise LookupError("on purpose")
+    """,
+    "raises on import": """
+        print("importing")
+        raise LookupError("on purpose")
+    """,
+    "is no python": "def main(kernel:",
+    "has no main": "def other(kernel): pass",
+    "exits with 4": """
+        import sys
+        def main(kernel): sys.exit(4)
+    """,
+    "exits with a text": """
+        import sys
+        def main(kernel): sys.exit("good bye")
+    """,
+    "exits at once": """
+        import os
+        def main(kernel): os._exit(5)
+    """,
+    "crashes": """
+        import os, signal
+        def main(kernel): os.kill(os.getpid(), signal.SIGSEGV)
+    """,
+    "crashes on import": """
+        import os, signal
+        print("importing")
+        os.kill(os.getpid(), signal.SIGSEGV)
+    """,
+    "never looks": """
+        import signal
+        def main(kernel):
+            while True:
+                signal.pause()
+    """,
+    "hangs on import": """
+        import signal
+        print("importing")
+        signal.pause()
+    """,
+    "returns before it is ready": "def main(kernel): return 0",
+    "raises when halted": """
+        def main(kernel):
+            for message in kernel.messages(): pass
+            raise LookupError("on purpose")
+    """,
+    "says what it is": """
+        import os, sys, signal, threading
+        def main(kernel):
+            print(kernel.name, kernel.id, kernel.epoch, kernel.machine, kernel.cpus, kernel.memory, kernel.cmdline)
+            print(sorted(os.sched_getaffinity(0)), os.getcwd(), threading.active_count())
+            print(sorted(os.listdir("/proc/self/fd"), key=int))
+            print([int(signal.getsignal(n)) for n in (signal.SIGTERM, signal.SIGCHLD)], signal.pthread_sigmask(0, []))
+            status = open("/proc/self/status").read().split("\\n")
+            print([line for line in status if line.startswith(("Name", "NoNewPrivs"))])
+    """,
+    "has children": """
+        import subprocess, sys
+        def main(kernel):
+            sleeper = [sys.executable, "-c", "import signal; signal.pause()"]
+            child = subprocess.Popen(sleeper)
+            print(child.pid)
+            for message in kernel.messages(): pass
+    """,
+    "prints at its exit": """
+        import atexit, threading
+        def main(kernel):
+            atexit.register(print, "at exit")
+            threading.Thread(target=print, args=["in a thread"]).start()
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[mk.Machine]:
+    with mk.Machine(memory="1G") as machine:
+        yield machine
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Callable[[str], str]:
+    """The path of an image that does what it is called."""
+    import textwrap
+
+    def write(what: str) -> str:
+        path = tmp_path / f"{what.replace(' ', '_')}.py"
+        path.write_text(textwrap.dedent(IMAGES[what]))
+        return f"{path}:main"
+
+    return write
+
+
+@pytest.fixture
+def web(machine: mk.Machine) -> Iterator[mk.Instance]:
+    web = machine.create("web")
+    yield web
+    if web.state == "active":
+        web.kill()
+    web.delete()
+
+
+def bring(web: mk.Instance, state: str, image: Callable[[str], str]) -> None:
+    """Have the instance be in `state`."""
+    if state != "ready":
+        web.load(image("crashes on import" if state == "failed" else "serves"))
+    if state == "active":
+        web.boot()
+    if state == "failed":
+        with pytest.raises(mk.BootError):
+            web.boot()
+        web.load(image("serves"))
+        web.boot()
+        os.kill(web.pid, signal.SIGKILL)
+        web.wait(timeout=PATIENCE)
+    assert web.state == state
+
+
+def take(web: mk.Instance, step: str, image: Callable[[str], str]) -> None:
+    {
+        "load": lambda: web.load(image("serves")),
+        "boot": web.boot,
+        "halt": web.halt,
+        "kill": web.kill,
+        "unload": web.unload,
+        "delete": web.delete,
+    }[step]()
+
+
+# --- the table
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("state", ["ready", "loaded", "active", "failed"])
+def test_step_leads_where_the_table_says_or_is_refused_and_changes_nothing(machine, image, state, step):
+    web = machine.create("web")
+    bring(web, state, image)
+    before = machine.view.instance(web.id)
+    if state in STEPS[step].legal:
+        take(web, step, image)
+        leads_to = STEPS[step].leads_to
+        assert [each.state for each in machine.view.instances()] == ([leads_to] if leads_to else [])
+    else:
+        with pytest.raises(mk.StateError, match=f"cannot {step} 'web': it is {state}. Legal now: ") as caught:
+            take(web, step, image)
+        assert caught.value.state == state
+        assert set(caught.value.legal) == {name for name, each in STEPS.items() if state in each.legal}
+        assert machine.view.instance(web.id) == before
+    if "web" in machine:
+        if web.state == "active":
+            web.kill()
+        web.delete()
+
+
+def test_boot_before_load_is_refused(web):
+    with pytest.raises(mk.StateError, match=r"cannot boot 'web': it is ready. Legal now: load, delete"):
+        web.boot()
+
+
+def test_instance_boots_again_after_each_kind_of_end(web, image):
+    web.load(image("serves"))
+    for epoch, end in enumerate((web.halt, web.kill, lambda: os.kill(web.pid, signal.SIGKILL)), start=1):
+        web.boot()
+        assert web.epoch == epoch
+        end()
+        web.wait(timeout=PATIENCE)
+    assert web.state == "failed"
+    web.boot()
+    assert web.halt().reason == "halted"
+
+
+def test_load_replaces_the_image_and_what_was_loaded_is_what_boots(web, tmp_path):
+    path = tmp_path / "image.py"
+    path.write_text("def main(kernel): return 1\n")
+    web.load(f"{path}:main")
+    path.write_text("def main(kernel): return 2\n")
+    web.boot()
+    assert web.wait(timeout=PATIENCE).code == 1
+    web.load(f"{path}:main")
+    path.unlink()
+    web.boot()
+    assert web.wait(timeout=PATIENCE).code == 2
+
+
+# --- how it ends
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "code", "number", "state"),
+    [
+        ("returns", "returned", 0, 0, "loaded"),
+        ("returns 3", "returned", 3, 0, "failed"),
+        ("raises", "exception", 1, 0, "failed"),
+        ("returns a text", "exception", 1, 0, "failed"),
+        ("returns True", "exception", 1, 0, "failed"),
+        ("exits with 4", "exit", 4, 0, "failed"),
+        ("exits with a text", "exit", 1, 0, "failed"),
+        ("exits at once", "exit", 5, 0, "failed"),
+        ("crashes", "signal", 0, signal.SIGSEGV, "failed"),
+    ],
+)
+def test_end_of_main_is_told_and_leads_to_its_state(web, image, what, reason, code, number, state):
+    web.load(image(what))
+    web.boot()
+    end = web.wait(timeout=PATIENCE)
+    assert (end.reason, end.code, end.signal, end.forced) == (reason, code, number, False)
+    assert web.state == state
+    assert web.pid == 0
+    assert web.last_end == end
+
+
+def test_exception_of_main_is_on_the_console_with_the_image_s_frames_only(machine, web, image):
+    web.load(image("raises"))
+    web.boot()
+    end = web.wait(timeout=PATIENCE)
+    assert end.traceback.startswith("Traceback (most recent call last):\n")
+    assert end.traceback.endswith("LookupError: on purpose\n")
+    assert 'raise LookupError("on purpose")' in end.traceback
+    assert "boot.py" not in end.traceback
+    assert machine.proc["instances/web/console"] == f"before\n{end.traceback}"
+
+
+def test_what_is_printed_at_the_very_end_is_on_the_console(machine, web, image):
+    web.load(image("prints at its exit"))
+    web.boot()
+    assert web.wait(timeout=PATIENCE).reason == "returned"
+    assert sorted(machine.proc["instances/web/console"].splitlines()) == ["at exit", "in a thread"]
+
+
+def test_halt_returns_how_it_ended(web, image):
+    web.load(image("serves"))
+    web.boot()
+    assert web.halt() == mk.End("halted")
+    assert web.state == "loaded"
+
+
+def test_halt_of_one_that_raises_on_its_way_out_says_so_and_leads_to_loaded(web, image):
+    web.load(image("raises when halted"))
+    web.boot()
+    end = web.halt()
+    assert end.reason == "exception"
+    assert "on purpose" in end.traceback
+    assert web.state == "loaded"
+
+
+def test_halt_that_takes_too_long_is_forced_and_says_so(web, image):
+    web.load(image("never looks"))
+    web.boot()
+    assert web.halt(timeout=0.1) == mk.End("halted", 0, signal.SIGKILL, "", forced=True)
+    assert web.state == "loaded"
+
+
+def test_halt_without_force_times_out_and_the_instance_stays_active(web, image):
+    web.load(image("never looks"))
+    web.boot()
+    pid = web.pid
+    with pytest.raises(mk.Timeout, match=r"has not halted within 0.1 s and stays active"):
+        web.halt(timeout=0.1, force=False)
+    assert (web.state, web.pid) == ("active", pid)
+    assert web.halt(timeout=0.1).forced
+
+
+def test_kill_ends_one_that_does_not_look_at_once(web, image):
+    web.load(image("never looks"))
+    web.boot()
+    assert web.kill() == mk.End("killed", 0, signal.SIGKILL)
+    assert web.state == "loaded"
+
+
+def test_kill_ends_a_stopped_one(web, image):
+    web.load(image("serves"))
+    web.boot()
+    os.kill(web.pid, signal.SIGSTOP)
+    assert web.kill().reason == "killed"
+
+
+def test_kill_ends_a_halt_that_waits(web, image):
+    web.load(image("never looks"))
+    web.boot()
+    ends = []
+    halting = threading.Thread(target=lambda: ends.append(web.halt(timeout=600)))
+    halting.start()
+    while halting.is_alive():
+        try:
+            ends.append(web.kill())
+        except mk.StateError:
+            break
+    halting.join()
+    assert {end.reason for end in ends} == {"killed"}
+
+
+def test_wait_for_one_that_goes_on_times_out(web, image):
+    web.load(image("serves"))
+    web.boot()
+    with pytest.raises(mk.Timeout, match=r"'web' goes on after 0.05 s"):
+        web.wait(timeout=0.05)
+
+
+def test_wait_for_one_that_never_ran_is_refused(web):
+    with pytest.raises(mk.StateError, match="cannot wait for 'web': it is ready"):
+        web.wait()
+
+
+def test_several_may_wait_for_the_same_end(web, image):
+    web.load(image("never looks"))
+    web.boot()
+    ends = []
+    waiting = [threading.Thread(target=lambda: ends.append(web.wait(timeout=PATIENCE))) for _ in range(4)]
+    for each in waiting:
+        each.start()
+    web.kill()
+    for each in waiting:
+        each.join()
+    assert {end.reason for end in ends} == {"killed"}
+    assert len(ends) == 4
+
+
+def test_what_it_has_started_ends_with_it(machine, web, image):
+    web.load(image("has children"))
+    web.boot(until="ready")
+    child = os.pidfd_open(int(machine.proc["instances/web/console"]))
+    web.kill()
+    import select
+
+    poll = select.poll()
+    poll.register(child, select.POLLIN)
+    ended = poll.poll(PATIENCE * 1000)
+    os.close(child)
+    assert ended
+
+
+# --- boots that fail
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "said"),
+    [
+        ("raises on import", "boot", "LookupError: on purpose"),
+        ("is no python", "boot", "SyntaxError"),
+        ("has no main", "boot", "no function 'main'.* it has other"),
+        ("crashes on import", "signal", "signal 11 ended it.*Segmentation fault"),
+    ],
+)
+def test_boot_that_fails_raises_with_state_console_and_traceback(web, image, what, reason, said):
+    web.load(image(what))
+    with pytest.raises(mk.BootError, match=f"(?s){said}") as caught:
+        web.boot()
+    error = caught.value
+    assert (error.name, error.state, error.reason) == ("web", "failed", reason)
+    assert web.state == "failed"
+    assert web.last_end.reason == reason
+    if reason == "boot":
+        assert error.traceback
+        assert error.traceback in error.console
+    web.load(image("serves"))
+    web.boot()
+
+
+def test_boot_that_hangs_is_killed_at_its_time_out(web, image):
+    web.load(image("hangs on import"))
+    with pytest.raises(mk.BootError, match=r"not active within 0.3 s: it was killed") as caught:
+        web.boot(timeout=0.3)
+    assert caught.value.console == "importing\n"
+    assert (web.state, web.pid) == ("failed", 0)
+
+
+def test_boot_until_ready_fails_if_main_returns_before(web, image):
+    web.load(image("returns before it is ready"))
+    with pytest.raises(mk.BootError, match=r"not ready: main returned 0. It is failed now"):
+        web.boot(until="ready")
+    assert web.state == "failed"
+
+
+def test_boot_until_ready_returns_when_it_waits_for_messages(machine, web, image):
+    web.load(image("serves"))
+    web.boot(until="ready")
+    with machine.connect("web", timeout=PATIENCE) as link:
+        assert link.request(b"hello", timeout=PATIENCE).payload == b"hello"
+
+
+def test_kill_ends_a_boot_that_hangs(web, image):
+    web.load(image("hangs on import"))
+    failed = []
+
+    def boot() -> None:
+        try:
+            web.boot(timeout=600)
+        except mk.BootError as error:
+            failed.append(error)
+
+    booting = threading.Thread(target=boot)
+    booting.start()
+    while booting.is_alive():
+        try:
+            web.kill()
+        except mk.StateError:  # not begun yet, or ended already
+            continue
+    booting.join()
+    assert failed[0].reason == "killed"
+    assert web.state == "loaded"
+
+
+def test_boot_where_the_directory_is_gone_says_so(web, image, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    spec = image("serves")
+    monkeypatch.chdir(gone)
+    web.load(spec)
+    monkeypatch.chdir(tmp_path)
+    gone.rmdir()
+    with pytest.raises(mk.BootError, match=f"cannot enter '{gone}'"):
+        web.boot()
+
+
+@pytest.mark.parametrize("spec", ["nothing.py:main", "no.such.module:main", "/:main"])
+def test_image_that_is_not_there_is_refused_by_load_and_changes_nothing(web, spec):
+    with pytest.raises(mk.ImageError):
+        web.load(spec)
+    assert web.state == "ready"
+
+
+def test_image_larger_than_the_memory_is_refused_and_what_was_loaded_stays(machine, image, tmp_path):
+    small = machine.create("small", memory="256K")
+    small.load(image("serves"))
+    large = tmp_path / "large.py"
+    large.write_text("#" * 300_000 + "\ndef main(kernel): pass\n")
+    with pytest.raises(mk.ResourceError, match="does not fit into 'small'"):
+        small.load(str(large))
+    small.boot()
+    small.kill()
+    small.delete()
+
+
+# --- what it is given
+
+
+def test_instance_has_what_it_was_given_and_nothing_else(machine, image, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cpu = max(os.sched_getaffinity(0))
+    web = machine.create("web", cpus=[cpu], memory="32M", id=77)
+    web.load(image("says what it is"), cmdline="a=1 b")
+    web.boot()
+    web.wait(timeout=PATIENCE)
+    said = machine.proc["instances/web/console"].splitlines()
+    web.delete()
+    assert said[0] == f"web 77 1 {machine.name} ({cpu},) {32 << 20} a=1 b"
+    assert said[1] == f"[{cpu}] {tmp_path} 1"
+    assert said[3] == f"[{int(signal.SIG_DFL)}, {int(signal.SIG_DFL)}] set()"
+    assert said[4] == "['Name:\\tmk:web', 'NoNewPrivs:\\t1']"
+    descriptors = [int(each) for each in said[2].strip("[]").replace("'", "").split(",")]
+    assert len(descriptors) <= 16
+
+
+def test_status_page_shows_the_cpu_that_it_runs_on(machine, image):
+    cpu = max(os.sched_getaffinity(0))
+    web = machine.create("web", cpus=[cpu])
+    web.load(image("serves"))
+    web.boot(until="ready")
+    epoch, status, _ = machine.watched(web.id)
+    assert (epoch, status.read().cpu, status.read().pid) == (1, cpu, web.pid)
+    web.kill()
+    web.delete()
+
+
+# --- nothing is left
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_hundred_lives_leave_nothing(machine, image):
+    """No descriptor, process, mapping or file more than before: here, in the host, and in the zygote if we may look."""
+
+    def life() -> None:
+        web = machine.create("web")
+        web.load(image("serves"))
+        web.boot(until="ready")
+        with machine.connect("web", capacity="64K", timeout=PATIENCE) as link:
+            link.request(b"hello", timeout=PATIENCE)
+        web.halt()
+        web.delete()
+
+    def held() -> tuple[object, ...]:
+        return (
+            machine._membership.request("census", {}),
+            held_by("self"),
+            held_by(str(machine.pid)),
+            held_by(parent_of_instances(machine)),
+        )
+
+    life()
+    life()
+    before = held()
+    for _ in range(100):
+        life()
+    assert held() == before
+
+
+def held_by(pid: str) -> tuple[int, int] | None:
+    """How many descriptors and memory objects a process has; None if this user may not look."""
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        return len(os.listdir(f"/proc/{pid}/fd")), maps.count("/memfd:")
+    except PermissionError:
+        return None
+
+
+def parent_of_instances(machine: mk.Machine) -> str:
+    """The zygote: the host's only child."""
+    return Path(f"/proc/{machine.pid}/task/{machine.pid}/children").read_text().split()[0]
