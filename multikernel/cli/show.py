@@ -1,0 +1,96 @@
+"""`multikernel show`: the machine and its instances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import complete, describe, options, output
+
+if TYPE_CHECKING:
+    from multikernel.machine import Machine
+
+
+@click.command(epilog="Example:  multikernel show web")
+@click.argument("name", required=False, shell_complete=complete.instances)
+@options.machine
+@options.as_json
+@click.option("-v", "--verbose", is_flag=True, help="With NAME: what it says of itself, too.")
+def show(machine: Machine, name: str | None, as_json: bool, verbose: bool) -> None:
+    """Show the machine and its instances.
+
+    With NAME: that instance, in detail.
+    """
+    about = describe.machine(machine)
+    if name is not None:
+        one = describe.instance(machine[name])
+        if as_json:
+            output.document({**about, "instance": one})
+        else:
+            output.pairs(_detail(one))
+            if verbose:
+                click.echo(f"\n{machine.proc[f'instances/{name}/status']}", nl=False)
+        return
+    every, notes = describe.instances(machine), describe.shared_cpus(machine)
+    if as_json:
+        output.document({**about, "instances": every, "notes": notes})
+        return
+    click.echo(_summary(about))
+    if every:
+        click.echo()
+        output.table(("NAME", "ID", "STATE", "PID", "EPOCH", "CPUS", "MEMORY", "IMAGE"), [_row(each) for each in every])
+    else:
+        output.talk("no instances; `multikernel create NAME` makes one")
+    for note in notes:
+        output.talk(f"note: {note}")
+
+
+def _summary(about: dict[str, Any]) -> str:
+    from multikernel.units import format_cpus, format_size
+
+    pool = about["pool"]
+    kind = "persistent" if about["host"]["persistent"] else "ephemeral"
+    return (
+        f"{output.plain(about['machine'])}: {kind}, host pid {about['host']['pid']}; "
+        f"cpus {format_cpus(pool['cpus'])}, free {format_cpus(pool['cpus_free'])}; "
+        f"memory {format_size(pool['memory'])}, free {format_size(pool['memory_free'])}"
+    )
+
+
+def _row(each: dict[str, Any]) -> tuple[str, ...]:
+    from multikernel.units import format_cpus, format_size
+
+    return (
+        each["name"],
+        str(each["id"]),
+        each["state"],
+        str(each["pid"] or "-"),
+        str(each["epoch"]),
+        format_cpus(each["cpus"]),
+        format_size(each["memory"]),
+        each["image"]["name"] if each["image"] else "-",
+    )
+
+
+def _detail(one: dict[str, Any]) -> list[tuple[str, str]]:
+    from multikernel.shm.records import End
+    from multikernel.units import format_cpus, format_size
+
+    image, last = one["image"], one["last_end"]
+    lines = [
+        ("name", one["name"]),
+        ("id", str(one["id"])),
+        ("state", one["state"]),
+        ("pid", str(one["pid"] or "-")),
+        ("epoch", str(one["epoch"])),
+        ("cpus", f"{format_cpus(one['cpus'])}{'' if one['exclusive'] else ' (shared)'}"),
+        ("memory", format_size(one["memory"])),
+        ("image", f"{image['name']} ({image['kind']}, {format_size(image['size'])})" if image else "-"),
+        ("digest", image["digest"] if image else "-"),
+        ("cmdline", one["cmdline"] or "-"),
+    ]
+    if last is None:
+        return [*lines, ("last end", "never ran")]
+    ended = [("last end", describe.end_text(End(**last)))]
+    return [*lines, *ended, *([("traceback", last["traceback"])] if last["traceback"] else [])]

@@ -1,0 +1,1 @@
+"""What the larger commands call: the demo, and the doctor."""
