@@ -35,6 +35,7 @@ struct mk_console_writer {
 	pthread_mutex_t mutex; /* among the threads of this process: the pipe's and those that log */
 	pthread_t thread;
 	int pipe, stop;
+	int copy[2]; /* a pipe of our own, for copies of what is in the other */
 	bool draining;
 	uint32_t generation; /* mk_fork_generation() of the owner: a fork's copy has neither the page nor the thread */
 };
@@ -161,19 +162,36 @@ void mk_console_write(struct mk_console_writer *w, uint16_t level, const char *t
 
 /* --- the pipe ----------------------------------------------------------------------------------------------------- */
 
+/* Copy what is in the pipe, say that it is copied, and only then take it out: a process that is killed at any of these
+ * steps has lost nothing that it printed, and who reads the rest of the pipe knows how much of it stands here already.
+ * @return bytes taken; 0: end of file; -1: errno */
+static ssize_t take_some(struct mk_console_writer *w)
+{
+	char bytes[4096];
+	ssize_t got = tee(w->pipe, w->copy[1], sizeof(bytes), SPLICE_F_NONBLOCK);
+
+	if (got <= 0)
+		return got;
+	got = read(w->copy[0], bytes, (size_t)got); /* all of it: the copy is ours, and was empty */
+	if (got <= 0)
+		return got;
+	mk_store_relaxed(&w->page->copied, (uint32_t)got);
+	mk_console_write(w, LEVEL_INFO, bytes, (size_t)got);
+	got = read(w->pipe, bytes, (size_t)got);
+	mk_store_relaxed(&w->page->copied, 0);
+	return got;
+}
+
 /* @return false at the end of file, or when the pipe is no good */
 static bool take(struct mk_console_writer *w)
 {
-	char bytes[4096];
 	ssize_t got;
 	int reads = 0;
 
-	do {
-		got = read(w->pipe, bytes, sizeof(bytes));
-		if (got > 0)
-			mk_console_write(w, LEVEL_INFO, bytes, (size_t)got);
-		/* Bounded: who never stops writing must not keep mk_console_finish waiting. */
-	} while ((got > 0 && ++reads < TAKE_READS) || (got < 0 && errno == EINTR));
+	do
+		got = take_some(w);
+	/* Bounded: who never stops writing must not keep mk_console_finish waiting. */
+	while ((got > 0 && ++reads < TAKE_READS) || (got < 0 && errno == EINTR));
 	return got > 0 || (got < 0 && errno == EAGAIN);
 }
 
@@ -190,6 +208,12 @@ static void *drain(void *argument)
 	}
 }
 
+static void close_copy(struct mk_console_writer *w)
+{
+	close(w->copy[0]);
+	close(w->copy[1]);
+}
+
 int mk_console_drain(struct mk_console_writer *w, int fd)
 {
 	pthread_attr_t attributes;
@@ -200,9 +224,14 @@ int mk_console_drain(struct mk_console_writer *w, int fd)
 		return -EBUSY;
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
-	w->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (w->stop < 0)
+	if (pipe2(w->copy, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
+	w->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->stop < 0) {
+		error = errno;
+		close_copy(w);
+		return -error;
+	}
 	w->pipe = fd;
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, THREAD_STACK);
@@ -212,6 +241,7 @@ int mk_console_drain(struct mk_console_writer *w, int fd)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attributes);
 	if (error) {
+		close_copy(w);
 		close(w->stop);
 		w->pipe = w->stop = -1;
 		return -error;
@@ -233,6 +263,7 @@ void mk_console_finish(struct mk_console_writer *w)
 			(void)!write(w->stop, &one, sizeof(one)); /* Cannot fail: the counter is 0. */
 			pthread_join(w->thread, NULL);
 		}
+		close_copy(w);
 		close(w->pipe);
 		close(w->stop);
 	}
@@ -260,6 +291,11 @@ int mk_console_open(int fd, const struct mk_console **console, struct mk_object 
 void mk_console_close(const struct mk_console *console, const struct mk_object *header)
 {
 	mk_object_unmap((void *)(uintptr_t)console, header->size);
+}
+
+uint32_t mk_console_copied(const struct mk_console *console)
+{
+	return mk_load_relaxed(&console->copied); /* its writer is dead, or the figure is of no use */
 }
 
 int mk_console_next(const struct mk_console *console, const struct mk_object *header, uint64_t *position,

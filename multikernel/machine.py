@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Self
 
+from multikernel.client.instance import Instance
 from multikernel.client.membership import Membership
 from multikernel.errors import Closed, NotFound
 from multikernel.host import rundir
 from multikernel.resources import memory as system_memory
 from multikernel.resources import topology
 from multikernel.resources.names import check_name
-from multikernel.shm.pages import End, InstanceRecord, MachineView
 from multikernel.units import parse_cpus, parse_size
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from multikernel.client.sight import Watched
     from multikernel.ipi.link import Link
     from multikernel.proc.tree import Proc
+    from multikernel.shm.pages import MachineView
 
 __all__ = ["Instance", "Machine", "machines"]
 
@@ -154,7 +155,7 @@ class Machine:
         fields = {"name": name, "cpus": asked, "memory": parse_size(memory), "exclusive": exclusive, "instance": id}
         check_name(name)
         made = self._membership.request("create", fields)
-        return Instance(self, name, made["instance"])
+        return Instance(self, self._membership, name, made["instance"])
 
     def delete(self, name: str) -> None:
         """Delete an instance: the same as `machine[name].delete()`."""
@@ -180,7 +181,7 @@ class Machine:
         """The instance called `name`; NotFound (a KeyError) if there is none."""
         for record in self.view.instances():
             if record.name == name:
-                return Instance(self, name, record.id)
+                return Instance(self, self._membership, name, record.id)
         names = tuple(self)
         there = f"There is {', '.join(map(repr, names))}." if names else "There is none yet: create one."
         raise NotFound(f"no instance {name!r} on machine {self.name!r}. {there}", name=name, names=names)
@@ -223,146 +224,6 @@ class Machine:
             return f"<Machine {self.name!r}, host pid {self.pid}, {len(self)} instances>"
         except (Closed, RuntimeError):
             return f"<Machine {self.name!r}, closed>"
-
-
-class Instance:
-    """An instance of a machine: a handle, by name and id. Get one from `Machine.create` or `machine[name]`.
-
-    Properties are read from the host's page, and raise NotFound once it is deleted. Steps raise StateError where the
-    state does not allow them: the message says which ones it does.
-    """
-
-    def __init__(self, machine: Machine, name: str, instance_id: int) -> None:
-        self.machine = machine
-        self.name = name
-        self.id = instance_id
-
-    @property
-    def state(self) -> str:
-        """What it is: "ready", "loaded", "active", "failed" or "standby"."""
-        return self._record().state
-
-    @property
-    def pid(self) -> int:
-        """Of its process; 0 when none runs."""
-        return self._record().pid
-
-    @property
-    def epoch(self) -> int:
-        """The number of its newest incarnation; 0 before the first boot."""
-        return self._record().epoch
-
-    @property
-    def cpus(self) -> tuple[int, ...]:
-        """Its cpus."""
-        return self._record().cpus
-
-    @property
-    def memory(self) -> int:
-        """Its budget, bytes."""
-        return self._record().memory
-
-    @property
-    def last_end(self) -> End | None:
-        """How its last incarnation ended; None while there was none. A long traceback is its last part."""
-        return self._record().end
-
-    def load(self, spec: str | Callable[..., Any], cmdline: str = "") -> None:
-        """Read an image once, seal it, and give it to the instance; editing the file afterwards changes nothing.
-
-        Args:
-            spec: "server.py:main", "package.module:main" or a function that can be imported; `main` may be left out.
-            cmdline: what the image finds as `kernel.cmdline`.
-
-        Raises:
-            ImageError: it cannot be read, or is larger than the instance's memory allows.
-            StateError: illegal now. What was loaded stays, as after any error.
-        """
-        from multikernel import image
-
-        with image.read(spec) as read:
-            fields = {"image": read.describe(), "cmdline": cmdline, "directory": os.getcwd()}
-            self._request("load", fields, fds=[read.fd])
-
-    def boot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0) -> None:
-        """Boot the image: a new process, pinned to the instance's cpus.
-
-        Args:
-            until: return when `main` is entered ("active"), or when it waits for messages for the first time or has
-                called `kernel.ready()` ("ready").
-            timeout: seconds that this may take.
-
-        Raises:
-            BootError: it ended before, or took too long and was killed. The state is `failed`; fields `console` and
-                `traceback` say why, `reason`, `code` and `signal` how.
-            StateError: illegal now.
-        """
-        self._request("boot", {"until": until, "timeout": timeout}, timeout=timeout)
-
-    def halt(self, timeout: float = 30.0, *, force: bool = True) -> End:
-        """Ask it to finish its work and stop, and wait for that.
-
-        Args:
-            timeout: seconds it may take.
-            force: kill it then. False: `Timeout`, and it stays active.
-
-        Returns:
-            How it ended; `forced` says whether it had to be killed.
-        """
-        return _end(self._request("halt", {"timeout": timeout, "force": force}, timeout=timeout))
-
-    def kill(self) -> End:
-        """End it at once, also in the middle of a boot or a halt."""
-        return _end(self._request("kill", {}))
-
-    def wait(self, timeout: float | None = None) -> End:
-        """Wait until it has ended; if nothing of it runs, return at once how the last incarnation ended.
-
-        Raises:
-            Timeout: it goes on after `timeout` seconds.
-            StateError: it has never been booted.
-        """
-        return _end(self._request("wait", {"timeout": timeout}, timeout=timeout))
-
-    def unload(self) -> None:
-        """Take the image away; the state is `ready` then."""
-        self._request("unload", {})
-
-    def delete(self) -> None:
-        """Give back cpus, memory, id and name."""
-        self._request("delete", {})
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Instance):
-            return NotImplemented
-        return (self.machine, self.name, self.id) == (other.machine, other.name, other.id)
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.id))
-
-    def __repr__(self) -> str:
-        try:
-            record = self._record()
-        except (NotFound, Closed, RuntimeError):
-            return f"<Instance {self.name!r}, id {self.id}, gone>"
-        running = f", pid {record.pid}" if record.pid else ""
-        return f"<Instance {self.name!r}, id {self.id}, {record.state}{running}>"
-
-    def _record(self) -> InstanceRecord:
-        record = self.machine.view.instance(self.id)
-        if record is None or record.name != self.name:
-            raise NotFound(f"instance {self.name!r} of machine {self.machine.name!r} was deleted", name=self.name)
-        return record
-
-    def _request(
-        self, verb: str, fields: dict[str, Any], *, fds: Iterable[int] = (), timeout: float | None = 30.0
-    ) -> dict[str, Any]:
-        which = {"name": self.name, "instance": self.id}
-        return self.machine._membership.request(verb, which | fields, fds=list(fds), timeout=timeout)
-
-
-def _end(answer: dict[str, Any]) -> End:
-    return End(**answer["end"])
 
 
 def _rounded(capacity: int) -> int:

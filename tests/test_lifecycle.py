@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import textwrap
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import multikernel as mk
+from multikernel.host import address
+from multikernel.host.rundir import RunDir
 from multikernel.host.states import STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from multikernel.shm.channel import Channel
 
 PATIENCE = 10.0  # seconds, for what takes some milliseconds
 
@@ -89,8 +98,34 @@ IMAGES = {
         def main(kernel):
             sleeper = [sys.executable, "-c", "import signal; signal.pause()"]
             child = subprocess.Popen(sleeper)
-            print(child.pid)
-            for message in kernel.messages(): pass
+            for message in kernel.messages():
+                message.reply(str(child.pid).encode())
+    """,
+    "has a daemon": """
+        import subprocess, sys
+        def main(kernel):
+            sleeper = [sys.executable, "-c", "import signal; signal.pause()"]
+            child = subprocess.Popen(sleeper, start_new_session=True)
+            for message in kernel.messages():
+                message.reply(str(child.pid).encode())
+    """,
+    "talks nonsense to its host": """
+        import os
+        def main(kernel):
+            fd = os.memfd_create("nonsense")
+            for verb in ("hello", "linked", "refused", "connect", "phase", None, "no such verb"):
+                kernel._control.send({"verb": verb, "id": 1, "link": 1, "to": 5, "epoch": "x"}, [fd] * 3)
+            kernel.ready()
+            for message in kernel.messages():
+                message.reply(message.payload)
+    """,
+    "is no instance at all": """
+        import os, socket, signal
+        def main(kernel):
+            kernel.ready()
+            socket.socket(fileno=os.dup(kernel._control.fileno())).send(b"{")
+            while True:
+                signal.pause()
     """,
     "prints at its exit": """
         import atexit, threading
@@ -110,7 +145,6 @@ def machine() -> Iterator[mk.Machine]:
 @pytest.fixture
 def image(tmp_path: Path) -> Callable[[str], str]:
     """The path of an image that does what it is called."""
-    import textwrap
 
     def write(what: str) -> str:
         path = tmp_path / f"{what.replace(' ', '_')}.py"
@@ -127,6 +161,28 @@ def web(machine: mk.Machine) -> Iterator[mk.Instance]:
     if web.state == "active":
         web.kill()
     web.delete()
+
+
+class Asker:
+    """Another client, that does not wait for its answer."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def begin(self, verb: str, **fields: object) -> None:
+        """Ask, and return when the host works on it."""
+        self.channel.send({"verb": verb, "id": verb, **fields})
+        self.channel.send({"verb": "census", "id": "begun"})
+        assert self.answer()["answer"] == "begun"
+
+    def answer(self) -> dict:
+        return self.channel.receive(timeout=PATIENCE)[0]
+
+
+@pytest.fixture
+def asker(machine: mk.Machine) -> Iterator[Asker]:
+    with address.connect(RunDir(machine.name)) as channel:
+        yield Asker(channel)
 
 
 def bring(web: mk.Instance, state: str, image: Callable[[str], str]) -> None:
@@ -303,19 +359,32 @@ def test_kill_ends_a_stopped_one(web, image):
     assert web.kill().reason == "killed"
 
 
-def test_kill_ends_a_halt_that_waits(web, image):
+def test_kill_ends_a_halt_that_waits(web, image, asker):
     web.load(image("never looks"))
     web.boot()
-    ends = []
-    halting = threading.Thread(target=lambda: ends.append(web.halt(timeout=600)))
-    halting.start()
-    while halting.is_alive():
-        try:
-            ends.append(web.kill())
-        except mk.StateError:
-            break
-    halting.join()
-    assert {end.reason for end in ends} == {"killed"}
+    asker.begin("halt", name="web", instance=web.id, timeout=600, force=True)
+    assert web.kill() == mk.End("killed", 0, signal.SIGKILL)
+    assert asker.answer()["ok"]["end"]["reason"] == "killed"
+
+
+def test_step_waits_for_the_one_before_it_and_then_finds_the_state_that_left(web, image, asker):
+    web.load(image("never looks"))
+    web.boot()
+    asker.begin("halt", name="web", instance=web.id, timeout=0.2, force=True)
+    web.boot()  # illegal while it is active, and would be refused at once
+    assert asker.answer()["ok"]["end"]["forced"]
+    assert web.epoch == 2
+
+
+def test_step_does_not_wait_for_another_longer_than_its_own_time(web, image, asker):
+    web.load(image("never looks"))
+    web.boot()
+    asker.begin("halt", name="web", instance=web.id, timeout=600, force=True)
+    with pytest.raises(mk.Timeout, match="'web' is in the middle of another step"):
+        web.halt(timeout=0.1)
+    assert web.state == "active"
+    web.kill()
+    assert asker.answer()["ok"]
 
 
 def test_wait_for_one_that_goes_on_times_out(web, image):
@@ -344,18 +413,56 @@ def test_several_may_wait_for_the_same_end(web, image):
     assert len(ends) == 4
 
 
+def child_of(machine: mk.Machine) -> int:
+    """A pidfd of the child that `web` has started, and tells everybody who asks."""
+    with machine.connect("web", timeout=PATIENCE) as link:
+        return os.pidfd_open(int(link.request(b"", timeout=PATIENCE).payload))
+
+
+def assert_ends(pidfd: int) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    ended = poll.poll(PATIENCE * 1000)
+    os.close(pidfd)
+    assert ended
+
+
 def test_what_it_has_started_ends_with_it(machine, web, image):
     web.load(image("has children"))
-    web.boot(until="ready")
-    child = os.pidfd_open(int(machine.proc["instances/web/console"]))
+    web.boot()
+    child = child_of(machine)
     web.kill()
-    import select
+    assert_ends(child)
 
-    poll = select.poll()
-    poll.register(child, select.POLLIN)
-    ended = poll.poll(PATIENCE * 1000)
-    os.close(child)
-    assert ended
+
+def test_what_left_its_group_ends_with_the_machine(image):
+    with mk.Machine(memory="64M") as own:
+        web = own.create("web")
+        web.load(image("has a daemon"))
+        web.boot()
+        daemon = child_of(own)
+    assert_ends(daemon)
+
+
+def test_nonsense_from_an_instance_is_no_harm(machine, web, image):
+    before = machine._membership.request("census", {})
+    web.load(image("talks nonsense to its host"))
+    web.boot(until="ready")
+    with machine.connect("web", timeout=PATIENCE) as link:
+        assert link.request(b"hello", timeout=PATIENCE).payload == b"hello"
+    assert web.halt().reason == "halted"
+    web.unload()
+    after = machine._membership.request("census", {})
+    assert after["descriptors"] == before["descriptors"] + 2  # the last incarnation's pages
+
+
+def test_instance_that_does_not_keep_to_the_protocol_is_ended_and_the_reason_kept(web, image):
+    web.load(image("is no instance at all"))
+    web.boot()
+    end = web.wait(timeout=PATIENCE)
+    assert end.signal == signal.SIGKILL
+    assert "ended by the host: a document that is not JSON" in end.traceback
+    assert web.state == "failed"
 
 
 # --- boots that fail
@@ -407,26 +514,13 @@ def test_boot_until_ready_returns_when_it_waits_for_messages(machine, web, image
         assert link.request(b"hello", timeout=PATIENCE).payload == b"hello"
 
 
-def test_kill_ends_a_boot_that_hangs(web, image):
+def test_kill_ends_a_boot_that_hangs(web, image, asker):
     web.load(image("hangs on import"))
-    failed = []
-
-    def boot() -> None:
-        try:
-            web.boot(timeout=600)
-        except mk.BootError as error:
-            failed.append(error)
-
-    booting = threading.Thread(target=boot)
-    booting.start()
-    while booting.is_alive():
-        try:
-            web.kill()
-        except mk.StateError:  # not begun yet, or ended already
-            continue
-    booting.join()
-    assert failed[0].reason == "killed"
-    assert web.state == "loaded"
+    asker.begin("boot", name="web", instance=web.id, until="active", timeout=600)
+    assert web.kill().reason == "killed"
+    failed = mk.errors.from_wire(asker.answer()["failed"])
+    assert isinstance(failed, mk.BootError)
+    assert (failed.reason, failed.state, web.state) == ("killed", "loaded", "loaded")
 
 
 def test_boot_where_the_directory_is_gone_says_so(web, image, tmp_path, monkeypatch):

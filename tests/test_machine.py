@@ -448,6 +448,46 @@ def test_link_larger_than_the_instance_has_memory_for_is_refused(machine, servin
         machine.connect("web", capacity="16M")
 
 
+def test_offers_that_an_instance_does_not_take_are_bounded_and_do_it_no_harm(machine, tmp_path):
+    """However many ask for links: it is not ended for having been busy, and takes one when it looks again."""
+    (tmp_path / "image.py").write_text(
+        "import signal\n"
+        "def main(kernel):\n"
+        "    signal.signal(signal.SIGUSR1, lambda *_: None)\n"
+        "    signal.pause()\n"
+        "    for message in kernel.messages(): message.reply(message.payload)\n"
+    )
+    web = machine.create("web")
+    web.load(f"{tmp_path}/image.py")
+    web.boot()
+    for _ in range(400):
+        with pytest.raises(mk.Timeout, match="'web' is active, but busy"):
+            machine.connect("web", capacity="4K", timeout=0.0)
+    os.kill(web.pid, signal.SIGUSR1)
+    with machine.connect("web", timeout=PATIENCE) as link:
+        assert link.request(b"hello", timeout=PATIENCE).payload == b"hello"
+
+
+def test_instances_link_to_each_other_and_talk_while_the_host_is_stopped(machine, serving, tmp_path):
+    if len(machine.view.machine().cpus) < 2:
+        pytest.skip("needs two cpus")
+    (tmp_path / "front.py").write_text(
+        "def main(kernel):\n"
+        "    back = kernel.connect('back')\n"
+        "    for message in kernel.messages():\n"
+        "        message.reply(back.request(message.payload + b'!').payload)\n"
+    )
+    for name, image in (("back", serving), ("front", f"{tmp_path}/front.py")):
+        machine.create(name, memory="16M").load(image)
+        machine[name].boot(until="ready")
+    with machine.connect("front") as link:
+        os.kill(machine.pid, signal.SIGSTOP)
+        try:
+            assert link.request(b"hello", timeout=PATIENCE).payload == b"hello!"
+        finally:
+            os.kill(machine.pid, signal.SIGCONT)
+
+
 # --- persistent machines
 
 
@@ -520,6 +560,24 @@ def test_machine_whose_host_is_stopped_can_be_seen_and_times_out(machine, servin
         machine._membership._connection.request("census", {}, timeout=0.1, grace=0.1)
     os.kill(machine.pid, signal.SIGCONT)
     assert web.halt().reason == "halted"
+
+
+def test_signal_to_the_whole_group_of_the_host_takes_the_machine_with_it(serving):
+    with Program(serving, "sys.stdin.read()") as program:
+        os.killpg(program.pids["host"], signal.SIGKILL)
+        program.assert_gone()
+
+
+def test_machine_of_which_host_and_zygote_were_killed_closes_quietly(machine, serving):
+    machine.create("web").load(serving)
+    machine["web"].boot()
+    pid = machine["web"].pid
+    zygote = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(machine.pid, signal.SIGSTOP)  # so that it cannot clear up either
+    os.kill(zygote, signal.SIGKILL)
+    os.kill(machine.pid, signal.SIGKILL)
+    machine.close()
+    assert list(base().iterdir()) == []
 
 
 def test_terminated_host_ends_in_good_order(serving):

@@ -1,6 +1,8 @@
 /* Ends of a lane: who may have one, what the other side learns when it closes or dies, what a fork's copy may do. */
 #include "harness.h"
 
+#include <pthread.h>
+
 #define CAPACITY 4096u
 
 /* --- claiming ----------------------------------------------------------------------------------------------------- */
@@ -206,6 +208,49 @@ static void a_sender_learns_of_the_close_from_its_next_send_though_there_is_room
 	CHECK_EQ(mk_ipi_raise(b.tx, 1), -EPIPE);
 	CHECK_EQ(mk_load_relaxed(&b.tx->own->head), b.tx->head);
 	mk_sender_close(b.tx);
+}
+
+static void nor_does_it_matter_who_else_holds_the_receivers_socket(void)
+{
+	struct ring ring = ring_new(CAPACITY, 0);
+	int copy = dup(ring.sockets[1]);
+	struct mk_sender *tx = ring_sender(&ring);
+	struct mk_receiver *rx = ring_receiver(&ring);
+
+	mk_receiver_close(rx);
+	CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, 1, "x", 1), -EPIPE);
+	mk_sender_close(tx);
+	close(copy);
+	ring_drop(&ring);
+}
+
+static void *send_one_and_close(void *argument)
+{
+	struct both *b = argument;
+
+	mk_send(b->tx, MK_MSG_USER, 0, 7, "last", 4);
+	mk_sender_close(b->tx);
+	return NULL;
+}
+
+static void the_last_record_is_not_missed_by_who_looks_while_the_lane_closes(void)
+{
+	for (uint64_t i = 0; i < times(5000); i++) {
+		struct both b = both_new(CAPACITY, 0);
+		struct mk_message m = {0};
+		pthread_t thread;
+		int result;
+
+		CHECK_EQ(pthread_create(&thread, NULL, send_one_and_close, &b), 0);
+		while ((result = mk_peek(b.rx, &m)) == -EAGAIN)
+			;
+		CHECK_EQ(result, 0);
+		CHECK_EQ(m.id, 7);
+		mk_release(b.rx);
+		pthread_join(thread, NULL);
+		CHECK_EQ(mk_peek(b.rx, &m), -EPIPE);
+		mk_receiver_close(b.rx);
+	}
 }
 
 static void so_does_one_that_sends_elements_raises_an_ipi_or_waits_for_room(void)
@@ -437,6 +482,8 @@ static const struct test tests[] = {
 	TEST(counts_go_where_the_claimant_wants_them),
 	TEST(all_that_was_published_is_taken_before_the_receiver_learns_of_the_close),
 	TEST(a_sender_learns_of_the_close_from_its_next_send_though_there_is_room),
+	TEST(nor_does_it_matter_who_else_holds_the_receivers_socket),
+	TEST(the_last_record_is_not_missed_by_who_looks_while_the_lane_closes),
 	TEST(so_does_one_that_sends_elements_raises_an_ipi_or_waits_for_room),
 	TEST(a_receiver_that_releases_to_a_closed_sender_comes_to_no_harm),
 	TEST(an_end_that_nobody_claimed_is_gone_when_nobody_holds_it),

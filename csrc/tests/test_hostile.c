@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 #define CAPACITY 4096u
@@ -457,6 +458,29 @@ static void a_length_that_changes_while_it_is_read_is_used_as_it_was_checked(voi
 	unforge(&l.f);
 }
 
+/* --- the bell -------------------------------------------------------------------------------------------------------- */
+
+static void each_park_is_rung_once_and_who_only_may_park_not_at_all(void)
+{
+	struct forged f = forge(MK_KIND_CONSUMER, 0, 0);
+	struct mk_consumer *c = f.map;
+	struct mk_sender *tx = victim_sender(&f, 0, 0);
+	const struct mk_counters *counters = tx->end.counters;
+	const uint32_t words[] = {MK_AWAKE,           1 << 2 | MK_MAY_PARK,     2 << 2 | MK_PARKED_FUTEX, 2 << 2 | MK_PARKED_FUTEX,
+				  3 << 2 | MK_AWAKE,  4 << 2 | MK_PARKED_FUTEX, 5 << 2 | MK_PARKED_FUTEX, 6 << 2 | MK_PARKED_SOCKET,
+				  7 << 2 | MK_AWAKE};
+	const uint32_t rings[] = {0, 0, 1, 1, 1, 2, 3, 3, 3}, wakes[] = {0, 0, 1, 1, 1, 2, 3, 4, 4};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		mk_store_relaxed(&c->parked, words[i]);
+		CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, i, NULL, 0), 0);
+		CHECK_EQ(mk_load_relaxed(&tx->own->bell), rings[i]); /* whoever is about to sleep on it sees it change */
+		CHECK_EQ(mk_load_relaxed(&counters->wakes), wakes[i]);
+	}
+	mk_sender_close(tx);
+	unforge(&f);
+}
+
 /* --- storms --------------------------------------------------------------------------------------------------------- */
 
 static void *wake_for_nothing(void *argument)
@@ -513,6 +537,29 @@ static void a_flood_on_the_socket_is_not_read_for_ever(void)
 	pthread_join(thread, NULL);
 	CHECK_EQ(mk_wait(&rx->end, -1), 0);
 	CHECK(rx->end.gone);
+	close(sockets[0]);
+	mk_receiver_close(rx);
+	unforge(&f);
+}
+
+static void a_look_empties_so_much_of_the_socket_and_no_more(void)
+{
+	struct forged f = forge(MK_KIND_PRODUCER, 0, 0);
+	char bytes[32768] = {0};
+	struct mk_receiver *rx;
+	int sockets[2], before, after, looks = 0;
+
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+	rx = victim_receiver(&f, 0, 0, sockets[1]);
+	CHECK_EQ(write(sockets[0], bytes, sizeof(bytes)), sizeof(bytes));
+	do { /* each look takes a part */
+		CHECK_EQ(ioctl(sockets[1], FIONREAD, &before), 0);
+		CHECK(!mk_end_gone(&rx->end, true));
+		CHECK_EQ(ioctl(sockets[1], FIONREAD, &after), 0);
+		CHECK(after < before);
+		looks++;
+	} while (after);
+	CHECK(looks > 1);
 	close(sockets[0]);
 	mk_receiver_close(rx);
 	unforge(&f);
@@ -578,8 +625,10 @@ static const struct test tests[] = {
 	TEST(a_sender_that_writes_at_random_harms_nobody),
 	TEST(a_receiver_that_writes_at_random_harms_nobody),
 	TEST(a_length_that_changes_while_it_is_read_is_used_as_it_was_checked),
+	TEST(each_park_is_rung_once_and_who_only_may_park_not_at_all),
 	TEST(wake_ups_without_cause_bring_no_message_and_are_counted),
 	TEST(a_flood_on_the_socket_is_not_read_for_ever),
+	TEST(a_look_empties_so_much_of_the_socket_and_no_more),
 	TEST(descriptors_sent_over_a_links_socket_are_not_taken),
 	TEST(of_the_descriptors_sent_over_a_rings_socket_one_is_kept),
 };

@@ -248,6 +248,14 @@ static void a_fork_does_not_inherit_the_mapping(void)
 	CHECK_EQ(signal_of(scribble, o.map + o.size - 1), SIGSEGV);
 	o.map[0] = 1; /* ours is still there */
 	owned_drop(&o);
+
+	int fd = mk_lane_object(MK_KIND_CONSUMER, "lane:test", CAPACITY, 0, 0, 0);
+	void *page;
+
+	CHECK_EQ(mk_object_map(fd, mk_page_size(), 1, &page), 0);
+	CHECK_EQ(signal_of(scribble, page), SIGSEGV);
+	mk_object_unmap(page, mk_page_size());
+	close(fd);
 }
 
 /* --- what is refused -------------------------------------------------------------------------------------------- */

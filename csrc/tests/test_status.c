@@ -3,7 +3,7 @@
 
 #include "multikernel/status.h"
 
-#define WORDS 32
+#define WORDS 256 /* about as long as the record of an instance */
 
 struct value {
 	uint64_t words[WORDS];

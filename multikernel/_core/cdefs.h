@@ -121,6 +121,7 @@ int mk_console_drain(struct mk_console_writer *writer, int fd);
 void mk_console_finish(struct mk_console_writer *writer);
 int mk_console_open(int fd, const struct mk_console **console, struct mk_object *header, uint32_t *why);
 void mk_console_close(const struct mk_console *console, const struct mk_object *header);
+uint32_t mk_console_copied(const struct mk_console *console);
 int mk_console_next(const struct mk_console *console, const struct mk_object *header, uint64_t *position, struct mk_console_line *line, char *text);
 
 /* the machine object */

@@ -17,6 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Its exit status: 0 done, 1 failed, 2 usage, 3 not running, 4 no such machine or instance, 5 resources not
         available, 6 image refused, 7 timed out, 77 this system lacks it, 130 Ctrl-C; `run` gives the instance's own.
     """
-    from .group import run
+    try:
+        from .group import run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:  # before there was a command, or while its end was told
+        return 130

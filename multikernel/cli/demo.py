@@ -15,9 +15,9 @@ from . import options
     metavar="DIR",
     help="Python sources to read. Default: this interpreter's standard library.",
 )
-@click.option("--cpus", metavar="SPEC", help="The cpus of the two. Default: the first two that may be used.")
+@options.cpus("The cpus of the two. Default: the first two that may be used.")
 @options.as_json
-def demo(directory: str | None, cpus: str | None, as_json: bool) -> None:
+def demo(directory: str | None, cpus: tuple[int, ...] | None, as_json: bool) -> None:
     """Show two instances at work.
 
     They parse every Python source file of a directory: one reads and adds up, the other parses. The totals are
@@ -25,5 +25,7 @@ def demo(directory: str | None, cpus: str | None, as_json: bool) -> None:
     a second shell can look.
     """
     from multikernel.tools import demo as tool
+    from multikernel.units import format_cpus
 
-    click.get_current_context().exit(tool.run(directory, cpus, as_json))
+    spec = None if cpus is None else format_cpus(cpus)
+    click.get_current_context().exit(tool.run(directory, spec, as_json))

@@ -24,8 +24,8 @@ def halt(instance: Instance, timeout: float, no_force: bool, dry_run: bool, as_j
 
     Its image stays loaded. One that has not stopped in time is killed, and that is said.
     """
-    target.check_step(instance, "halt")
     if dry_run:
+        target.check_step(instance, "halt")
         output.done(describe.outcome(instance, dry_run=True), as_json, f"would halt {instance.name}")
         return
     with output.patience(f"halting {instance.name}, for up to {timeout:g} s"):
@@ -45,10 +45,11 @@ def kill(instance: Instance, force: bool, dry_run: bool, as_json: bool) -> None:
 
     Whatever it is doing. Its image stays loaded.
     """
-    if force and instance.state not in ("active", "standby"):
+    if force and not instance.pid:
         output.done(describe.outcome(instance, end=None, dry_run=dry_run), as_json, f"{instance.name} does not run")
         return
-    target.check_step(instance, "kill")
+    if dry_run:
+        target.check_step(instance, "kill")
     end = None if dry_run else instance.kill()
     output.done(
         describe.outcome(instance, end=describe.end(end), dry_run=dry_run),

@@ -38,8 +38,8 @@ def load(
     name, image = _name_and_image(words, kernel, number)
     with target.machine(machine_name) as machine:
         instance = target.instance(machine, name, number)
-        target.check_step(instance, "load")
         if dry_run:
+            target.check_step(instance, "load")
             images.check(image)
         else:
             images.load(instance, image, cmdline)

@@ -24,8 +24,16 @@ def cpus(
         ResourceError: it would be refused.
     """
     from multikernel.errors import ResourceError
+    from multikernel.host.registry import FIXED_MEMORY
     from multikernel.resources.pool import Pool
+    from multikernel.units import format_size
 
+    if memory < FIXED_MEMORY:
+        raise ResourceError(
+            f"{format_size(memory)} for {name!r} is too little: it takes {format_size(FIXED_MEMORY)} at least.",
+            asked=memory,
+            least=FIXED_MEMORY,
+        )
     record, others = machine.view.machine(), machine.view.instances()
     pool = Pool(record.cpus, record.memory)
     for each in others:

@@ -22,8 +22,9 @@ def unload(instance: Instance, dry_run: bool, as_json: bool) -> None:
 
     Its cpus and memory stay reserved.
     """
-    target.check_step(instance, "unload")
-    if not dry_run:
+    if dry_run:
+        target.check_step(instance, "unload")
+    else:
         instance.unload()
     text = f"{'would unload' if dry_run else 'unloaded'} {instance.name}"
     output.done(describe.outcome(instance, dry_run=dry_run), as_json, text)
@@ -40,7 +41,7 @@ def delete(instance: Instance, force: bool, dry_run: bool, as_json: bool) -> Non
 
     Its cpus and memory are free again. One that runs is not deleted: halt it first.
     """
-    target.check_step(instance, "delete")
+    target.check_step(instance, "delete")  # before it is said what --force would do
     if instance.state != "ready" and not force:
         raise click.ClickException(
             f"{instance.name!r} has an image loaded (it is {instance.state}): unload it first, or give --force."

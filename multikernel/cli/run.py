@@ -134,25 +134,32 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 def _start(machine: Machine, instance: Instance, image: str, cmdline: str, timeout: float) -> None:
     """Load and boot, or leave nothing of the instance."""
+    from multikernel.errors import MultikernelError
+
     try:
         images.load(instance, image, cmdline)
         with output.patience(f"booting {instance.name}, for up to {timeout:g} s"):
             instance.boot(timeout=timeout)
     except BaseException:
-        _end(instance)
-        machine.delete(instance.name)
+        with contextlib.suppress(MultikernelError):  # the machine is gone: then so is the instance
+            _end(instance)
+            machine.delete(instance.name)
         raise
 
 
 def _stay(instance: Instance, *, to_stderr: bool) -> End:
-    """Show the console until the end. Whatever ends this command before ends the instance."""
+    """Show the console until the end. Whatever ends this command before that ends the instance."""
+    from multikernel.errors import Closed, MultikernelError
+
     follower = Follower(instance, lambda text: click.echo(text, nl=False, err=to_stderr))
     try:
         return follower.until_end()
+    except Closed:  # somebody has shut the machine down
+        raise
     except BaseException:
         output.talk(f"halting {instance.name}; Ctrl-C again kills it")
-        _end(instance, halt=True)
-        with contextlib.suppress(OSError):  # nobody reads, perhaps that was why
+        with contextlib.suppress(MultikernelError, BrokenPipeError):  # nobody reads: perhaps that was why
+            _end(instance, halt=True)
             follower.finish()
         raise
 
@@ -162,10 +169,8 @@ def _end(instance: Instance, *, halt: bool = False) -> None:
     from multikernel.errors import StateError
 
     with contextlib.suppress(StateError):
-        try:
-            if halt:
+        if halt:
+            with contextlib.suppress(KeyboardInterrupt):
                 instance.halt(timeout=_HALT_SECONDS)
                 return
-        except KeyboardInterrupt:
-            pass
         instance.kill()

@@ -94,8 +94,8 @@ def execute(
 
 
 def _boot(instance: Instance, until: Until, timeout: float, *, console: bool, dry_run: bool, as_json: bool) -> None:
-    target.check_step(instance, "boot")
     if dry_run:
+        target.check_step(instance, "boot")
         output.done(describe.outcome(instance, dry_run=True), as_json, f"would boot {instance.name}")
         return
     with output.patience(f"booting {instance.name}, for up to {timeout:g} s"):

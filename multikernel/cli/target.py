@@ -67,10 +67,7 @@ def instance(machine: Machine, name: str | None, number: int | None) -> Instance
 
 
 def check_step(instance: Instance, step: str) -> None:
-    """Refuse a step that is not legal from the state that the instance is in now.
-
-    The host would, too, and has the last word; this is for commands that do more than the step, or only would.
-    """
+    """Refuse a step that is not legal from the state that the instance is in now, as the host would."""
     from multikernel.host.states import check_step as check_legal
 
     check_legal(instance.name, instance.state, step)

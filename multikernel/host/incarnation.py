@@ -150,15 +150,7 @@ class Incarnation:
 
     def output(self) -> str:
         """The end of what it printed."""
-        text = ""
-        if self.pages:
-            with contextlib.suppress(MultikernelError, OSError):
-                view = ConsoleView(self.pages[1])
-                try:
-                    text = view.text()
-                finally:
-                    view.close()
-        return tail(text + self.unread, CONSOLE_TAIL)
+        return tail((self._look_at_console(ConsoleView.text) or "") + self.unread, CONSOLE_TAIL)
 
     def close(self) -> None:
         """Close everything but the pages: who looks later sees them still."""
@@ -214,9 +206,22 @@ class Incarnation:
         # Nobody else reads the pipe now. What is there was written before, so this does not wait.
         os.set_blocking(self._console, False)
         try:
-            return os.read(self._console, _PIPE).decode(errors="replace")
+            unread = os.read(self._console, _PIPE)
         except BlockingIOError:
             return ""
+        new = self._look_at_console(lambda view: view.new_in(unread))
+        return unread.decode(errors="replace") if new is None else new
+
+    def _look_at_console(self, look: Callable[[ConsoleView], str]) -> str | None:
+        """What `look` makes of its console; None if there is none, or it is not to be read."""
+        if self.pages:
+            with contextlib.suppress(MultikernelError, OSError):
+                view = ConsoleView(self.pages[1])
+                try:
+                    return look(view)
+                finally:
+                    view.close()
+        return None
 
     def _reach(self, phase: Until) -> None:
         future = self.reached[phase]

@@ -9,6 +9,7 @@ and that it has ended is the zygote's word, never its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from multikernel.host.incarnation import Incarnation, Until
 from multikernel.host.states import check_step, refused
 from multikernel.host.wire import Wire, close_all
 from multikernel.kernel.manifest import Manifest
+from multikernel.shm.pages import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from multikernel.host.instance import Instance
     from multikernel.host.registry import Registry
     from multikernel.shm.channel import Document
-    from multikernel.shm.pages import End
 
 _LAST_WAIT = 2.0  # seconds for killed instances to be reaped, before the machine goes anyway
 _SHOWN_LINES = 24  # of the console, in the message of a BootError
@@ -110,9 +111,7 @@ class Lifecycle:
         if run is None:
             raise refused(instance.name, instance.state, "kill")
         run.asked = "kill"
-        await _first_of(run.spawned, run.over)
-        run.kill()
-        return await asyncio.shield(run.over)
+        return await _kill(run)
 
     async def wait(self, instance: Instance, within: float | None) -> End:
         """Wait for the end of the incarnation that runs; how the last one ended, if none does.
@@ -141,11 +140,12 @@ class Lifecycle:
             run.shut_down()
         if halting:
             await asyncio.wait([run.over for run in halting], timeout=within)
-        for _, run in running:
-            run.forced = run.asked == "halt" and not run.over.done()
-            run.kill()
-        if running:
-            await asyncio.wait([run.over for _, run in running], timeout=_LAST_WAIT)
+        rest = [run for _, run in running if not run.over.done()]
+        for run in rest:
+            run.forced = run.asked == "halt"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WAIT):
+                await asyncio.gather(*map(_kill, rest))
 
     def on_zygote(self, document: Document, fds: list[int]) -> None:
         """Something that the zygote says of one of its children."""
@@ -191,9 +191,10 @@ class Lifecycle:
             await _first_of(run.spawned, run.over)
             if run.spawned.done():
                 run.spawned.result()
-        except BaseException:
+        except BaseException as error:
             instance.run = None
             instance.epoch -= 1
+            run.over.set_result(End("boot", 1, traceback=f"{error}\n"))  # for who wanted to kill it meanwhile
             run.close()
             self._registry.publish(instance)
             raise
@@ -232,6 +233,13 @@ def _running(instance: Instance) -> Incarnation:
     if instance.run is None:
         raise AssertionError(f"{instance.name!r} is {instance.state}, and nothing runs")
     return instance.run
+
+
+async def _kill(run: Incarnation) -> End:
+    """End it at once. One that the zygote is about to fork is ended as soon as there is somebody to be ended."""
+    await _first_of(run.spawned, run.over)
+    run.kill()
+    return await asyncio.shield(run.over)
 
 
 async def _first_of(*futures: asyncio.Future[Any], seconds: float | None = None) -> None:

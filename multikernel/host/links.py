@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import os
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,12 +78,13 @@ class Broker:
             Timeout: it is active and has not answered within `within` seconds.
             Closed: it ended meanwhile. Or any error that it answers with.
         """
+        deadline = time.monotonic() + within
         instance = self._registry.find(to)
-        run = instance.run
-        if run is None or instance.state != "active":
-            raise refused(to, instance.state, "connect to")
-        if run.wire.behind:
-            raise _busy(to, 0.0)
+        run = _active(instance)
+        # One that has not read its last offers gets no more of them: they would only pile up.
+        if not await run.wire.keeps_up(within):
+            raise _busy(to, within)
+        run = _active(instance)
         if instance.id == party.id:
             raise ResourceError(f"{to!r} cannot be linked to itself", name=to)
         _check_fits(instance, capacity)
@@ -105,7 +107,9 @@ class Broker:
                     },
                     [*fds, theirs.fileno(), party.pidfd],
                 )
-                halves = await self._answer(instance, offer, within)
+                halves = await _first_answer(offer, deadline)
+                if halves is None:
+                    raise _busy(to, within)
             finally:
                 del self._offers[link]
             try:
@@ -139,11 +143,17 @@ class Broker:
             if offer.run is run and not offer.answer.done():
                 offer.answer.set_exception(Closed(f"instance {run.instance_id} ended before it took the link"))
 
-    async def _answer(self, instance: Instance, offer: _Offer, within: float) -> list[int]:
-        await asyncio.wait([offer.answer], timeout=within)
-        if not offer.answer.done():
-            raise _busy(instance.name, within)
-        return offer.answer.result()
+
+def _active(instance: Instance) -> Incarnation:
+    """Its running incarnation, if it is active."""
+    if instance.run is None or instance.state != "active":
+        raise refused(instance.name, instance.state, "connect to")
+    return instance.run
+
+
+async def _first_answer(offer: _Offer, deadline: float) -> list[int] | None:
+    await asyncio.wait([offer.answer], timeout=max(0.0, deadline - time.monotonic()))
+    return offer.answer.result() if offer.answer.done() else None
 
 
 def _busy(name: str, within: float) -> Timeout:

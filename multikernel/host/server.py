@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from multikernel.host.kernel import HostKernel
 
 MOST_REQUESTS = 256
-"""Requests of one client, or instance, that are worked on at a time. While there are as many, no more are taken from it."""
+"""Requests of one client, or instance, that are worked on at a time; while there are as many, no more are taken."""
 
 _BREATH = 0.1  # seconds without accepting, after the system had no descriptor for a client
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ class Wire:
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[Document, list[int]]] = deque()
+        self._kept_up = asyncio.Event()
+        self._kept_up.set()
         self._loop.add_reader(channel, self._on_readable)
 
     def send(self, document: Document, fds: Sequence[int] = ()) -> None:
@@ -58,10 +61,12 @@ class Wire:
         except Closed:
             self._lose(None)
 
-    @property
-    def behind(self) -> bool:
-        """Whether the peer has so much to read that documents for it have to wait."""
-        return bool(self._queue)
+    async def keeps_up(self, within: float) -> bool:
+        """Wait up to `within` seconds until no document has to wait for the peer to read; whether that is so."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._kept_up.wait()
+        return self._kept_up.is_set()
 
     def pause(self) -> None:
         """Take nothing more from the peer until `resume`."""
@@ -89,6 +94,7 @@ class Wire:
         for _, fds in self._queue:
             close_all(fds)
         self._queue.clear()
+        self._kept_up.set()
 
     def _on_readable(self) -> None:
         for _ in range(_TURN):
@@ -117,6 +123,7 @@ class Wire:
             close_all(copies)
             raise
         self._queue.append((document, copies))
+        self._kept_up.clear()
         if len(self._queue) == 1:
             self._loop.add_writer(self.channel, self._on_writable)
 
@@ -132,6 +139,7 @@ class Wire:
             self._lose(None if isinstance(error, Closed) else error)
             return
         self._loop.remove_writer(self.channel)
+        self._kept_up.set()
 
     def _lose(self, reason: Exception | None) -> None:
         if not self.closed:

@@ -131,7 +131,7 @@ class HostLaneReceiver:
         self.attached = True
 
     def count_in(self, counters: Any) -> None:
-        """Count in the instance's own counters: the loop's waits are waits on this lane, whatever else is in the set."""
+        """Count in the instance's own counters: the loop's waits are waits on this lane, whatever else it waits for."""
         self._receiver.count_in(counters)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,7 +50,7 @@ class Inbox:
     """
 
     def __init__(self, link: Link, receiver: LaneReceiver, keeper: Keeper | None) -> None:
-        self._link = link
+        self._owner = weakref.ref(link)  # a link that is forgotten goes at once, and not with the next collection
         self._receiver = receiver
         self._keeper = keeper
         self._aside: deque[Message] = deque()  # what came while a reply was waited for
@@ -141,7 +142,7 @@ class Inbox:
             elif ended_well and self._aside and self._aside[0] is kept[0]:
                 self._aside.popleft()
 
-        return View(take, give, readonly=True)
+        return View(take, give, self._receiver.recover, readonly=True)
 
     def header(self, found: Any) -> Message:
         """What `look` found as a message without its payload."""
@@ -166,6 +167,12 @@ class Inbox:
     def waits(self) -> bool:
         """Whether a look is worth its while. No system call."""
         return bool(self._aside) or self._receiver.ready
+
+    @property
+    def _link(self) -> Link:
+        link = self._owner()
+        assert link is not None  # whoever calls is one of its methods
+        return link
 
     def _get(self, get: Callable[[int], Any], until: int) -> Any:
         """What the receiver has, or SERVED after something else; None when there was nothing until the deadline."""

@@ -130,7 +130,10 @@ class Link:
             raise ValueError(f"reserve({n}): the least is 0")
         take, give = self._sender.reservation(n, type, subtype, self._next_id, timeout)
         return View(
-            lambda: self._saying(take), lambda ended_well: self._saying(lambda: give(ended_well)), readonly=False
+            lambda: self._saying(take),
+            lambda ended_well: self._saying(lambda: give(ended_well)),
+            self._sender.recover,
+            readonly=False,
         )
 
     def reply(

@@ -49,7 +49,8 @@ class Message:
 
         Args:
             payload: bytes-like, contiguous.
-            type, subtype: of the answer, 16 bits each.
+            type: of the answer, 16 bits.
+            subtype: of the answer, 16 bits.
             timeout: seconds to wait for room.
 
         Raises:

@@ -212,7 +212,7 @@ class Kernel:
     # --- the host
 
     def ready(self) -> None:
-        """Say that this instance can serve now, as `boot(until="ready")` waits for. Otherwise the first wait says it."""
+        """Say that this instance can serve now, as `boot(until="ready")` waits for. Else the first wait says it."""
         if not self._ready:
             self._ready = True
             self._status.phase("ready")

@@ -34,10 +34,18 @@ def check_usable(cpus: Iterable[int]) -> Cpus:
     """`cpus`, ascending, if this process may use them all.
 
     Raises:
-        ResourceError: some do not exist or are outside its affinity; fields `asked`, `free` (those that it may use)
-            and `conflicts` (as of `Pool.reserve`: pairs of a cpu that it may not use and the names that hold it, none).
+        ResourceError: there are none, or some do not exist or are outside its affinity; fields `asked`, `free` (those
+            that it may use) and `conflicts` (as of `Pool.reserve`: pairs of a cpu that it may not use and the names
+            that hold it, none).
     """
     asked, usable, running = parse_cpus(cpus), allowed(), online()
+    if not asked:
+        raise ResourceError(
+            f"cannot use no cpus: one is needed at least. This process may use {format_cpus(usable)}.",
+            asked=asked,
+            free=usable,
+            conflicts=(),
+        )
     refused = tuple(cpu for cpu in asked if cpu not in usable)
     if refused:
         reasons = ", ".join(

@@ -122,6 +122,15 @@ class ConsoleView:
         """All that is left, as it was printed."""
         return as_text(self.lines()[0])
 
+    def new_in(self, unread: bytes) -> str:
+        """Of what a dead writer's pipe still holds, the part that does not stand here already.
+
+        It was killed, perhaps, when it had copied some of it and not taken it out yet.
+        """
+        copied = unread[: lib.mk_console_copied(self._open())].decode(errors="replace")
+        text = unread.decode(errors="replace")
+        return text.removeprefix(copied) if self.text().endswith(copied) else text
+
     def close(self) -> None:
         """Unmap. Idempotent."""
         self._console = None

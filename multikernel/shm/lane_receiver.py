@@ -193,7 +193,7 @@ class LaneReceiver(LaneEnd):
 
     def view_of(self, take: Callable[[], tuple[Any, int]]) -> View:
         """A read-only view of what `take` looks at: pointer and length; given back when its block ends well."""
-        return View(take, self.give, readonly=True)
+        return View(take, self.give, self.recover, readonly=True)
 
     # --- IPIs
 

@@ -137,7 +137,7 @@ class LaneSender(LaneEnd):
                 while code == -errno.EINTR:
                     code = lib.mk_py_reserve(self._open(), n, slot, until)
             except BaseException:
-                lib.mk_py_recover_sender(self._tx)
+                self.recover()
                 raise
             if code:
                 self.fail(code, timeout=timeout, length=length)
@@ -152,6 +152,10 @@ class LaneSender(LaneEnd):
                 self.fail(code)
 
         return take, give
+
+    def recover(self) -> None:
+        """After an exception in the middle of a call: nothing is reserved, the end is free."""
+        lib.mk_py_recover_sender(self._tx)
 
     def ipi(self, vector: int) -> None:
         """Raise a vector at the receiver. Never waits."""

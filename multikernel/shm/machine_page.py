@@ -24,7 +24,7 @@ class MachinePage:
 
     @classmethod
     def create(cls, name: str) -> MachinePage:
-        """Make the object for a machine called `name`. OSError when there is no memory for it (about 2 MiB)."""
+        """Make the object for a machine called `name`. OSError when there is no memory for it (about 4 MiB)."""
         header = ffi.new("struct mk_object *")
         header.kind = lib.MK_KIND_MACHINE
         page = lib.mk_page_size()

@@ -129,8 +129,9 @@ class Sender:
         least = 1 if self._format.size else 0
         if n < least:
             raise ValueError(f"reserve({n}): the least is {least}")
-        take, give = self._ready().reservation(n, lib.MK_MSG_USER, 0, self._next_id, timeout, element=self._format.size)
-        return View(take, give, readonly=False)
+        lane = self._ready()
+        take, give = lane.reservation(n, lib.MK_MSG_USER, 0, self._next_id, timeout, element=self._format.size)
+        return View(take, give, lane.recover, readonly=False)
 
     def fileno(self) -> int:
         """A descriptor for event loops: readable while there is the room that the last `try_send` lacked.

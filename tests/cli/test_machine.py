@@ -89,6 +89,13 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Until what another process does can be seen from here."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+
+
 def state(cli: Cli, name: str) -> str:
     return cli("show", name, "--json").document["instance"]["state"]
 
@@ -119,20 +126,21 @@ def test_a_second_machine_of_the_same_name_is_refused_with_5(cli, machine):
     assert ran.err.count("\n") == 1
 
 
-def test_a_pool_of_cpus_that_are_not_there_is_refused_with_5(cli):
-    ran = cli("init", "--cpus", "8000", "--json", status=5)
+@pytest.mark.parametrize(("spec", "asked"), [("8000", [8000]), ("none", [])])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["real", "dry"])
+def test_a_pool_of_cpus_that_are_not_there_is_refused_with_5(spec, asked, dry, cli):
+    ran = cli("init", "--cpus", spec, "--json", *dry, status=5)
     assert ran.document["error"]["type"] == "ResourceError"
-    assert ran.document["error"]["fields"]["asked"] == [8000]
+    assert ran.document["error"]["fields"]["asked"] == asked
     cli("show", status=3)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--cpus", "8000"]], ids=["possible", "refused"])
-def test_a_dry_init_makes_nothing_and_answers_as_a_real_one(arguments, cli):
-    dry = cli("init", *arguments, "--dry-run", "--json", status=5 if arguments else 0).document
-    if not arguments:
-        assert dry["dry_run"] is True
-        assert dry["pool"]["cpus"] == sorted(os.sched_getaffinity(0))
-        assert dry["pool"]["memory"] > 0
+def test_a_dry_init_makes_nothing_and_answers_as_a_real_one(cli):
+    dry = cli("init", "--dry-run", "--json").document
+    assert dry["dry_run"] is True
+    assert dry["pool"]["cpus"] == sorted(os.sched_getaffinity(0))
+    assert dry["pool"]["memory"] > 0
+    assert set(dry) == {"machine", "host", "pool", "dry_run"}
     cli("show", status=3)
 
 
@@ -238,7 +246,14 @@ def test_cpus_can_be_shared_among_those_that_agree(cli, machine, cpus):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["web"], ["db", "--cpus", "8000"], ["db", "--memory", "1T"], ["db", "--id", "7"], ["db", "--cpus", "none"]],
+    [
+        ["web"],
+        ["db", "--cpus", "8000"],
+        ["db", "--memory", "1T"],
+        ["db", "--memory", "1K"],
+        ["db", "--id", "7"],
+        ["db", "--cpus", "none"],
+    ],
     ids=" ".join,
 )
 def test_what_cannot_be_had_is_refused_with_5_dry_or_not(arguments, cli, machine):
@@ -357,6 +372,20 @@ def test_an_image_that_never_gets_ready_is_given_up_in_time(cli, machine):
     assert "0.3 s" in error["message"]
 
 
+def test_one_that_is_still_booting_can_be_killed(cli, machine, shell, directory):
+    (directory / "slow.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(60)\ndef main(kernel): ...\n"
+    )
+    cli("create", "web")
+    cli("load", "web", "slow.py")
+    booting = shell("start", "web", "--until", "ready")
+    wait_for(lambda: cli("console", "web").out == "importing\n")
+    cli("kill", "web")
+    _, err = booting.communicate(timeout=PATIENCE)
+    assert booting.returncode == 1
+    assert "it was killed" in err
+
+
 # --- messages and consoles
 
 
@@ -414,6 +443,7 @@ def test_a_reply_that_does_not_come_is_7(cli, machine):
     ran = cli("send", "web", "hello", "--request", "--timeout", "0.3", "--json", status=7)
     assert time.monotonic() - began < 20
     assert ran.document["error"]["type"] == "Timeout"
+    cli("kill", "web")
 
 
 def test_halt_forces_one_that_does_not_listen_and_says_so(cli, machine):
@@ -445,6 +475,28 @@ def test_a_ctrl_c_on_a_console_leaves_the_instance_running(cli, web, shell):
     assert state(cli, web) == "active"
 
 
+def test_start_can_stay_on_the_console_and_pass_on_the_status(cli, machine, directory):
+    (directory / "brief.py").write_text("def main(kernel):\n    print('brief')\n    return 5\n")
+    cli("create", "web")
+    cli("load", "web", "brief.py")
+    ran = cli("start", "web", "--console", status=5)
+    assert ran.out == "brief\n"
+    assert state(cli, "web") == "failed"
+
+
+def test_a_console_is_shown_once_however_long_it_is_followed(cli, machine, shell, directory):
+    (directory / "counting.py").write_text(
+        "import time\n"
+        "def main(kernel):\n"
+        "    for number in range(300):\n"
+        "        print(number)\n"
+        "        time.sleep(0.002)\n"
+    )
+    running = shell("run", "counting.py")
+    out, _ = running.communicate(timeout=PATIENCE)
+    assert out.split() == [str(number) for number in range(300)]
+
+
 def test_the_console_of_one_that_was_killed_is_still_there(cli, web):
     cli("kill", web)
     assert cli("console", web).out == "web is up: loud=1\n"
@@ -469,6 +521,33 @@ def test_show_tells_of_one_in_detail(cli, web):
     assert lines["state"].strip() == "active"
     assert lines["cmdline"].strip() == "loud=1"
     assert lines["last end"].strip() == "never ran" or "status" in lines["last end"]
+
+
+def test_show_tells_of_one_that_failed_and_why(cli, machine, directory):
+    (directory / "failing.py").write_text("def main(kernel):\n    raise ValueError('on \\x1b[31mpurpose')\n")
+    cli("create", "web")
+    cli("load", "web", "failing.py")
+    cli("start", "web", "--console", status=1)
+    ran = cli("show", "web")
+    assert "exception, status 1" in ran.out
+    assert "ValueError: on " in ran.out
+    assert "\x1b" not in ran.out  # what an instance wrote is not obeyed by the terminal
+    document = cli("show", "web", "--json").document["instance"]
+    assert document["last_end"]["reason"] == "exception"
+    assert "ValueError" in document["last_end"]["traceback"]
+
+
+def test_show_says_when_the_host_shares_an_instances_cpu(cli, machine, cpus):
+    assert cli("show", "--json").document["notes"] == []
+    cli("create", "web", "--cpus", ",".join(map(str, cpus)))
+    others = os.sched_getaffinity(0) - set(cpus)
+    notes = cli("show", "--json").document["notes"]
+    assert [("web" in note) for note in notes] == ([] if others else [True])
+
+
+def test_verbose_says_what_was_joined_and_the_status_of_one(cli, web):
+    assert "joined machine 'default'" in cli("ls", "--verbose").err
+    assert "Heartbeat" in cli("show", web, "--verbose").out.split("\n\n")[1]
 
 
 def test_the_view_is_listed_and_read(cli, web):
@@ -586,6 +665,17 @@ def test_run_joins_a_machine_that_runs(cli, machine, shell):
     assert state(cli, "web") == "loaded"
 
 
+def test_a_run_whose_machine_is_gone_says_so(cli, machine, program, shell):
+    running = shell("run", "web", "deaf.py")
+    read_line(running)
+    os.kill(cli("show", "--json").document["host"]["pid"], signal.SIGKILL)
+    _, err = running.communicate(timeout=PATIENCE)
+    assert running.returncode == 1
+    assert err.count("\n") == 1
+    assert machine in err
+    program("init")  # for the fixture to end
+
+
 def test_run_can_leave_it_running_or_nothing_at_all(cli, machine, directory):
     cli("run", "web", "echo.py", "--detach")
     assert state(cli, "web") == "active"
@@ -604,6 +694,7 @@ def test_a_run_that_cannot_start_leaves_no_instance(cli, machine, directory):
     assert cli("show", "--json").document["instances"] == []
 
 
+@pytest.mark.slow
 def test_a_machine_that_answers_no_more_is_7(cli, machine):
     """Whoever joins needs the host; a stopped one is not waited for without limit."""
     pid = cli("show", "--json").document["host"]["pid"]
@@ -617,7 +708,13 @@ def test_a_machine_that_answers_no_more_is_7(cli, machine):
 
 def test_a_broken_pipe_of_a_run_is_quiet_and_ends_it(cli, directory):
     (directory / "chatty.py").write_text(
-        "def main(kernel):\n    import time\n    while True:\n        print('line')\n        time.sleep(0.01)\n"
+        "import time\n"
+        "def main(kernel):\n"
+        "    for number in range(100):\n"
+        "        print('line')\n"
+        "        time.sleep(0.01)\n"
+        "    for message in kernel.messages():\n"
+        "        pass\n"
     )
     running = subprocess.Popen(
         [*COMMAND, "run", "chatty.py"], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

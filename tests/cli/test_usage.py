@@ -188,6 +188,7 @@ def test_what_is_refused_is_not_advertised(verb, capsys):
         (["console", "web", "-f", "--json"], "--follow"),
         (["completion", "tcsh"], "tcsh"),
         (["demo", "--input", "/nowhere"], "/nowhere"),
+        (["demo", "--cpus", "few"], "few"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -259,6 +260,13 @@ def test_a_command_inside_is_said_to_be_not_there_yet(words, capsys):
 )
 def test_each_error_has_its_exit_status(error, status):
     assert group.exit_status(error) == status
+
+
+def test_debug_adds_the_traceback_and_changes_nothing_else(capsys):
+    plain, debugged = in_process(capsys, "show"), in_process(capsys, "--debug", "show")
+    assert plain[:2] == debugged[:2] == (3, "")
+    assert "Traceback" in debugged[2]
+    assert debugged[2].endswith(plain[2])
 
 
 def test_a_reader_who_has_gone_is_no_error(tmp_path):

@@ -1,8 +1,8 @@
 """Tries to write what belongs to others.
 
-Answers b"maps" with the shared mappings that it may only read. b"write ADDRESS" stores a byte there (and should not live
-to answer); b"reopen" tries to get each read-only descriptor and mapping writable, and answers with what was refused and
-what was not.
+Answers b"maps" with the shared mappings that it may only read. b"write ADDRESS" stores a byte there, and should not
+live to answer. b"reopen" tries to get each read-only descriptor and mapping writable, and answers with what was
+refused and what was not.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def run(work: Callable[[Words], object], sock: socket.socket) -> NoReturn:
     try:
         work(Words(sock))
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001
         traceback.print_exc()
     finally:
         sys.stderr.flush()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-import multikernel as mk
+if TYPE_CHECKING:
+    import multikernel as mk
 
 
 def echo(rx: mk.Receiver, tx: mk.Sender) -> None:

@@ -166,15 +166,15 @@ def test_a_cpu_beyond_the_page_is_refused_and_nothing_is_written(page, view):
 def test_long_texts_are_cut_between_characters_and_tails_keep_their_end(page, view):
     page.write_instance(
         InstanceRecord(
-            1, "ü" * 64, cmdline="ü" * 500, console_tail="x" + "ü" * 500, end=End("exit", traceback="é" * 999)
+            1, "ü" * 64, cmdline="ü" * 500, console_tail="x" + "ü" * 2000, end=End("exit", traceback="é" * 999)
         )
     )
     record = view.instance(1)
     assert record.name == "ü" * 33  # 67 bytes and the zero
     assert record.cmdline == "ü" * 127
-    assert record.console_tail == "ü" * 255
+    assert record.console_tail == "ü" * 1255
     assert record.end is not None
-    assert record.end.traceback == "é" * 319
+    assert record.end.traceback == "é" * 511
 
 
 def test_a_zero_byte_hides_nothing_of_what_follows_it(page, view):

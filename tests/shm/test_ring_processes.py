@@ -1,4 +1,4 @@
-"""Rings between processes: passed on by fork, spawn and forkserver, claimed by one, and what the death of that one means."""
+"""Rings between processes: passed on by fork, spawn and forkserver, claimed by one, and what its death means."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-import numpy as np
+import numpy as np  # noqa: TID253
 import pytest
 
 import multikernel as mk
@@ -39,9 +39,7 @@ def test_both_ends_work_in_a_child(method):
     there, back = mk.Ring("64K"), mk.Ring("64K")
     with there, back:
         tx, rx = there.sender(), back.receiver()
-        child = multiprocessing.get_context(method).Process(
-            target=targets.echo, args=(there.receiver(), back.sender())
-        )
+        child = multiprocessing.get_context(method).Process(target=targets.echo, args=(there.receiver(), back.sender()))
         child.start()
         for size in (0, 1, 100, 60_000, 7):
             tx.send(b"x" * size)
@@ -185,15 +183,19 @@ def test_a_sender_fills_a_ring_that_nobody_has_claimed_and_then_waits():
 
 
 def test_an_end_is_gone_when_the_last_process_drops_its_handle():
-    with mk.Ring(4096) as ring, ring.sender() as tx, ring.receiver() as rx:
-        with Child(lambda words: words.expect("end")) as child:
-            assert rx.try_recv() is None
-            tx.close()
-            with pytest.raises(mk.Timeout):  # the child has one still
-                rx.recv(timeout=0.05)
-            child.say("end")
-            with pytest.raises(mk.Closed, match="nobody holds"):
-                rx.recv(timeout=LIMIT)
+    with (
+        mk.Ring(4096) as ring,
+        ring.sender() as tx,
+        ring.receiver() as rx,
+        Child(lambda words: words.expect("end")) as child,
+    ):
+        assert rx.try_recv() is None
+        tx.close()
+        with pytest.raises(mk.Timeout):  # the child has one still
+            rx.recv(timeout=0.05)
+        child.say("end")
+        with pytest.raises(mk.Closed, match="nobody holds"):
+            rx.recv(timeout=LIMIT)
 
 
 # --- a fork's copy
@@ -323,13 +325,13 @@ def numbered(tx: mk.Sender, batch: int) -> Callable[[Words], None]:
 @pytest.mark.parametrize("batch", [1, 50])
 def test_a_killed_sender_leaves_an_exact_prefix_and_then_closed(batch):
     seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+    print(f"seed {seed}")  # noqa: T201
     chance = random.Random(seed)
     for _ in range(40):
         with mk.Ring(4096) as ring, ring.sender() as tx, ring.receiver() as rx, Child(numbered(tx, batch)) as child:
             received = [rx.recv(timeout=LIMIT) for _ in range(chance.randrange(1, 400))]
             child.signal(signal.SIGKILL)  # a zombie is dead as well: it is reaped later
-            with pytest.raises(mk.Closed, match=f"the sender .*pid {child.pid}"):
+            with pytest.raises(mk.Closed, match=f"the sender .*pid {child.pid}"):  # noqa: PT012
                 while True:
                     received.append(rx.recv(timeout=LIMIT))
             assert received == [str(i).encode() + b"." * (i % 97) for i in range(len(received))]
@@ -382,7 +384,7 @@ def test_a_waiting_sender_learns_that_the_receiver_was_killed(wait):
             child.expect("x")
             with Child(lambda words: (words.expect("go"), child.signal(signal.SIGKILL))) as killer:
                 killer.say("go")
-                with pytest.raises(mk.Closed, match=f"the receiver .*pid {child.pid}"):
+                with pytest.raises(mk.Closed, match=f"the receiver .*pid {child.pid}"):  # noqa: PT012
                     while True:
                         tx.send(b"y" * 100)
 
@@ -416,7 +418,7 @@ def test_a_stopped_peer_is_a_timeout_and_no_more():
         assert rx.recv(timeout=LIMIT) == b"x"
         child.stop()
         sent = 0
-        with pytest.raises(mk.Timeout):
+        with pytest.raises(mk.Timeout):  # noqa: PT012
             while True:
                 tx.send(b"%d" % sent * 50, timeout=0.1)
                 sent += 1
@@ -463,7 +465,7 @@ def test_ctrl_c_ends_a_blocked_call_at_once_and_leaves_nothing_behind(call, wait
             assert not tx.closed
             assert not rx.closed  # and whoever asks has the other's pidfd from then on
             before = open_descriptors()
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
                 words.say("blocks")
                 BLOCKED[call](tx, rx)
             assert open_descriptors() == before
@@ -486,7 +488,7 @@ def test_ctrl_c_ends_a_blocked_call_at_once_and_leaves_nothing_behind(call, wait
             assert child.wait() == 0
 
 
-class Tick(Exception):  # noqa: N818 it is none
+class Tick(Exception):
     """What the handler of the alarm raises."""
 
 
@@ -514,7 +516,7 @@ def test_a_signal_that_comes_while_the_wait_still_looks_is_not_slept_over(end):
                 tx.send(b"x" * 4000)
             for microseconds in range(1, 200):
                 begin = time.monotonic()
-                with pytest.raises(Tick):
+                with pytest.raises(Tick):  # noqa: PT012
                     alarm(microseconds * 1e-6)
                     if end == "receiver":
                         rx.recv(timeout=LIMIT)
@@ -547,16 +549,18 @@ def test_an_end_survives_handlers_that_raise_at_any_point(how):
             received: list[int] = []
             ticks = 0
             rx.fileno()
-            try:
-                while True:
+            done = False
+            while not done:
+                try:
                     try:
                         while True:
                             alarm(0.0002)  # once each time: none comes while the last is being counted
                             received += take()
-                    except Tick:
-                        ticks += 1
-            except mk.Closed:
-                signal.signal(signal.SIGALRM, signal.SIG_IGN)
+                    except mk.Closed:
+                        done = True
+                except Tick:
+                    ticks += 1
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
             assert all(a < b for a, b in itertools.pairwise(received)), "twice, or out of order"
             assert count - 5 * ticks <= len(received) <= count
             assert ticks > 0

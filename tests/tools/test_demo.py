@@ -306,6 +306,28 @@ def test_parser_killed_in_the_middle_ends_the_demo_with_status_1():
     assert not rundir.is_running(f"demo-{demo.pid}")
 
 
+def test_a_second_shell_sees_the_demo_while_it_runs():
+    """Figures of the running work, from pages alone."""
+    with running("--json") as demo:
+        machine_of(demo).close()
+        for command, expected in (
+            (["show"], "parser"),
+            (["ls", "instances"], "reader/"),
+            (["cat", "instances/parser/status"], "State:"),
+        ):
+            ran = subprocess.run(
+                [sys.executable, "-m", "multikernel", command[0], "-M", f"demo-{demo.pid}", *command[1:]],
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE,
+                check=False,
+            )
+            assert ran.returncode == 0, ran.stderr
+            assert expected in ran.stdout
+        os.killpg(demo.pid, signal.SIGINT)
+        assert ends(demo)[0] == 130
+
+
 def test_reader_killed_in_the_middle_is_told_as_a_document():
     with running("--json") as demo:
         with machine_of(demo) as machine:

@@ -36,7 +36,8 @@ def test_every_facility_is_tried_once_and_answers(report):
     assert names == [each.name for each in doctor.FACILITIES]
     assert len(set(names)) == len(names)
     for found in report.findings:
-        assert found.tried and found.answer
+        assert found.tried
+        assert found.answer
         assert "\n" not in found.answer
 
 

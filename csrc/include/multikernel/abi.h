@@ -183,6 +183,7 @@ struct mk_console {
 	struct mk_object object;
 	_Alignas(MK_LINE) _Atomic uint64_t head; /* bytes ever written */
 	_Atomic uint64_t tail;                   /* where the oldest whole line begins */
+	_Atomic uint32_t copied; /* bytes of the pipe that stand here and may still be in the pipe, too */
 };
 
 struct mk_console_line {
@@ -205,9 +206,9 @@ enum mk_state {
 };
 
 #define MK_CPU_WORDS 16u /* 1024 cpus */
-#define MK_END_TEXT 640
+#define MK_END_TEXT 1024
 #define MK_CMDLINE_SIZE 256
-#define MK_CONSOLE_TAIL 512
+#define MK_CONSOLE_TAIL 2512
 
 /* Written by the host: one instance. A latch of two copies in one slot of the machine object. */
 struct mk_instance_record {
@@ -296,7 +297,7 @@ _Static_assert(offsetof(struct mk_status, counters) == 256, "status.counters");
 _Static_assert(offsetof(struct mk_status, ipi) == 384, "status.ipi");
 _Static_assert(offsetof(struct mk_status, links) == 896, "status.links");
 _Static_assert(sizeof(struct mk_console_line) == 16, "console line");
-_Static_assert(sizeof(struct mk_instance_slot) == 4096, "instance slot");
+_Static_assert(sizeof(struct mk_instance_slot) == 8192, "instance slot");
 _Static_assert(sizeof(struct mk_image_slot) <= 512, "image slot");
 _Static_assert(offsetof(struct mk_machine, instances) % 4096 == 0, "instances begin on a page");
 _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "atomics carry no lock");

@@ -38,4 +38,8 @@ MK_API void mk_console_close(const struct mk_console *console, const struct mk_o
 MK_API int mk_console_next(const struct mk_console *console, const struct mk_object *header, uint64_t *position,
 			   struct mk_console_line *line, char *text);
 
+/* After the writer's death: so many bytes at the beginning of what its pipe still holds may be the console's last ones
+ * as well. They are if they are equal. */
+MK_API uint32_t mk_console_copied(const struct mk_console *console);
+
 #endif

@@ -1,0 +1,247 @@
+/* Every place at which the other side can come in between. A process that is about to sleep, or to send, is stopped after
+ * each of its instructions in turn (ptrace), the other side does its part there, and then it goes on. A wake-up that is
+ * lost at any of these places is a process that sleeps for ever. What the hardware may reorder is not seen so: a stop
+ * drains the store buffer. */
+#include "harness.h"
+
+#include <sys/ptrace.h>
+#include <sys/user.h>
+
+#define CAPACITY 4096u
+
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+
+struct scene {
+	struct ring ring;
+	bool in_set;
+};
+
+static void stop_here(void)
+{
+	CHECK_EQ(ptrace(PTRACE_TRACEME, 0, NULL, NULL), 0);
+	raise(SIGSTOP);
+}
+
+static bool sleeps_without_limit(uint64_t call)
+{
+	return call == SYS_ppoll || call == SYS_epoll_wait || call == SYS_epoll_pwait || call == SYS_pause;
+}
+
+static void resume(pid_t pid, int request)
+{
+	int status;
+
+	CHECK_EQ(ptrace(request, pid, NULL, NULL), 0);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFSTOPPED(status));
+}
+
+static struct user_regs_struct registers_of(pid_t pid)
+{
+	struct user_regs_struct registers;
+
+	CHECK_EQ(ptrace(PTRACE_GETREGS, pid, NULL, &registers), 0);
+	return registers;
+}
+
+static bool system_call_is_next(pid_t pid)
+{
+	struct user_regs_struct registers = registers_of(pid);
+
+	errno = 0;
+	long code = ptrace(PTRACE_PEEKTEXT, pid, (void *)registers.rip, NULL);
+
+	CHECK_EQ(errno, 0);
+	return (code & 0xffff) == 0x050f;
+}
+
+/* A place: so many instructions after the return from so many system calls. Stepping is slow, hence in two parts. */
+struct place {
+	uint64_t calls, steps;
+};
+
+enum reached {
+	THERE,
+	BEHIND_THE_CALL, /* the next system call comes first: go on after that */
+	BEHIND_THE_END,  /* it sleeps before */
+};
+
+/* Start a child and stop it at a place after stop_here. */
+static enum reached start_stopped(void (*run)(void *), void *argument, struct place place, pid_t *pid)
+{
+	int status;
+
+	*pid = spawn(run, argument);
+	CHECK_EQ(waitpid(*pid, &status, 0), *pid);
+	if (!WIFSTOPPED(status))
+		skip("ptrace is refused here");
+	for (; place.calls > 0; place.calls--) {
+		resume(*pid, PTRACE_SYSCALL); /* at its entry */
+		if (sleeps_without_limit(registers_of(*pid).orig_rax))
+			return BEHIND_THE_END;
+		resume(*pid, PTRACE_SYSCALL); /* at its return */
+	}
+	for (; place.steps > 0; place.steps--) {
+		if (system_call_is_next(*pid))
+			return BEHIND_THE_CALL;
+		resume(*pid, PTRACE_SINGLESTEP);
+	}
+	return THERE;
+}
+
+static void next_place(struct place *place, enum reached reached, uint64_t stride)
+{
+	if (reached == THERE)
+		place->steps += stride;
+	else
+		*place = (struct place){place->calls + 1, 0};
+}
+
+/* --- who is about to sleep ------------------------------------------------------------------------------------------- */
+
+static void wait_for_one(void *argument)
+{
+	struct scene *scene = argument;
+	struct mk_receiver *rx = ring_receiver(&scene->ring);
+	struct mk_wait_set *set = NULL;
+	struct mk_message m = {0};
+
+	rx->end.policy = MK_WAIT_PARK;
+	if (scene->in_set) {
+		set = mk_wait_set_new();
+		CHECK_EQ(mk_wait_set_add(set, &rx->end), 0);
+	}
+	/* The whole way once, to its end in time: the dynamic linker is to be through with it. */
+	CHECK_EQ(set ? mk_wait_set_wait(set, 3000000) : mk_wait(&rx->end, 3000000), -ETIMEDOUT);
+	stop_here();
+	CHECK_EQ(set ? mk_wait_set_wait(set, -1) : mk_wait(&rx->end, -1), set ? 1 : 0);
+	CHECK(mk_ipi_waiting(rx) || mk_peek(rx, &m) == 0);
+	CHECK_EQ(mk_load_relaxed(rx->end.parked) & MK_PARKED_MODE, MK_AWAKE);
+}
+
+static void come_in_at_every_step_of_a_wait(bool in_set, bool ipi)
+{
+	struct place place = {0};
+	enum reached reached = THERE;
+	uint64_t places = 0;
+
+	while (reached != BEHIND_THE_END) {
+		struct scene scene = {ring_new(CAPACITY, 0), in_set};
+		struct mk_sender *tx = ring_sender(&scene.ring);
+		pid_t pid;
+		int status;
+
+		reached = start_stopped(wait_for_one, &scene, place, &pid);
+		if (ipi)
+			CHECK_EQ(mk_ipi_raise(tx, 0), 0);
+		else
+			CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, 1, NULL, 0), 0);
+		CHECK_EQ(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
+		status = reap(pid); /* hangs if the wake-up is lost */
+		CHECK_EQ(status, 0);
+		mk_sender_close(tx);
+		ring_drop(&scene.ring);
+		places += reached == THERE;
+		/* The way to the first sleep is long, and what is lost on it is found after that: fewer places there. */
+		next_place(&place, reached, getenv("MK_STRESS") ? 1 : SLOWNESS * (place.calls ? 2 : 16));
+	}
+	CHECK(place.calls >= 3 && places > 100 / SLOWNESS); /* futex, membarrier, and the way to the sleep behind them */
+	printf("      %" PRIu64 " places\n", places);
+}
+
+static void a_record_sent_at_any_step_of_a_wait_ends_it(void)
+{
+	come_in_at_every_step_of_a_wait(false, false);
+}
+
+static void an_ipi_raised_at_any_step_of_a_wait_ends_it(void)
+{
+	come_in_at_every_step_of_a_wait(false, true);
+}
+
+static void a_record_sent_at_any_step_of_a_wait_for_a_set_ends_it(void)
+{
+	come_in_at_every_step_of_a_wait(true, false);
+}
+
+/* --- who is about to ring --------------------------------------------------------------------------------------------- */
+
+static void send_one(void *argument)
+{
+	struct scene *scene = argument;
+	struct mk_sender *tx = ring_sender(&scene->ring);
+
+	stop_here();
+	CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, 1, NULL, 0), 0);
+	for (;;)
+		syscall(SYS_pause); /* a close would wake the other side as well */
+}
+
+static void receive_one(void *argument)
+{
+	struct scene *scene = argument;
+	struct mk_receiver *rx = ring_receiver(&scene->ring);
+	struct mk_message m = {0};
+
+	rx->end.policy = MK_WAIT_PARK;
+	CHECK_EQ(peek_waiting(rx, &m), 0);
+	CHECK_EQ(m.id, 1);
+}
+
+static void a_receiver_that_falls_asleep_at_any_step_of_a_send_is_woken(void)
+{
+	struct place place = {0};
+	enum reached reached = THERE;
+	uint64_t places = 0;
+
+	while (reached != BEHIND_THE_END) {
+		struct scene scene = {.ring = ring_new(CAPACITY, 0)};
+		const struct mk_consumer *page;
+		pid_t sender, receiver, ended;
+		int status;
+		void *map;
+
+		CHECK_EQ(mk_object_map(scene.ring.consumer, mk_page_size(), 0, &map), 0);
+		page = map;
+		reached = start_stopped(send_one, &scene, place, &sender);
+		receiver = spawn(receive_one, &scene);
+		/* Either it sees the record, or it says that it sleeps without a limit. */
+		do
+			ended = waitpid(receiver, &status, WNOHANG);
+		while (!ended && (mk_load_relaxed(&page->parked) & MK_PARKED_MODE) != MK_PARKED_SOCKET);
+		CHECK_EQ(ptrace(PTRACE_DETACH, sender, NULL, NULL), 0);
+		if (!ended)
+			status = reap(receiver); /* hangs if the wake-up is lost */
+		CHECK_EQ(status, 0);
+		kill(sender, SIGKILL);
+		reap(sender);
+		mk_object_unmap(map, mk_page_size());
+		ring_drop(&scene.ring);
+		places += reached == THERE;
+		next_place(&place, reached, 1);
+	}
+	CHECK(places > 30);
+	printf("      %" PRIu64 " places\n", places);
+}
+
+#else
+
+static void every_step_of_a_wait(void)
+{
+	skip("knows the instructions of x86-64 only, and not those of TSan");
+}
+
+#endif
+
+static const struct test tests[] = {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+	TEST(a_record_sent_at_any_step_of_a_wait_ends_it),
+	TEST(an_ipi_raised_at_any_step_of_a_wait_ends_it),
+	TEST(a_record_sent_at_any_step_of_a_wait_for_a_set_ends_it),
+	TEST(a_receiver_that_falls_asleep_at_any_step_of_a_send_is_woken),
+#else
+	TEST(every_step_of_a_wait),
+#endif
+};
+
+RUN_TESTS(tests)
