@@ -14,7 +14,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { RUNS = 9, ROUNDS = 20000 };
+enum {
+	RUNS = 9,
+	ROUNDS = 20000
+};
 
 static struct {
 	_Alignas(128) _Atomic uint64_t word;

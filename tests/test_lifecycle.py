@@ -140,6 +140,7 @@ IMAGES = {
 def machine() -> Iterator[mk.Machine]:
     with mk.Machine(memory="1G") as machine:
         yield machine
+        assert RunDir(machine.name).log_path.read_text() == ""  # the host had nothing to complain of
 
 
 @pytest.fixture

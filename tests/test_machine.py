@@ -14,14 +14,16 @@ import sys
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
 import multikernel as mk
 from multikernel.host.rundir import RunDir, base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENCE = 10.0  # seconds, for what takes some milliseconds
 
@@ -29,7 +31,10 @@ PATIENCE = 10.0  # seconds, for what takes some milliseconds
 @pytest.fixture
 def machine() -> Iterator[mk.Machine]:
     with mk.Machine(memory="256M") as machine:
+        log = RunDir(machine.name).log_path
         yield machine
+        if log.exists():
+            assert log.read_text() == ""  # the host had nothing to complain of
 
 
 @pytest.fixture

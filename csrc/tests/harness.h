@@ -52,43 +52,48 @@
 
 static UNUSED uint64_t test_seed; /* of the running test */
 
-static UNUSED _Noreturn void fail(const char *file, int line, const char *what, int64_t left, int64_t right, bool values)
+static UNUSED _Noreturn void fail(const char *file, int line, const char *what, int64_t left, int64_t right,
+				  bool values)
 {
 	fprintf(stderr, "%s:%d: not so: %s", file, line, what);
 	if (values)
-		fprintf(stderr, " (%" PRId64 " and %" PRId64 ", %#" PRIx64 " and %#" PRIx64 ")", left, right, (uint64_t)left,
-			(uint64_t)right);
+		fprintf(stderr, " (%" PRId64 " and %" PRId64 ", %#" PRIx64 " and %#" PRIx64 ")", left, right,
+			(uint64_t)left, (uint64_t)right);
 	fprintf(stderr, "; MK_SEED=%" PRIu64 "\n", test_seed);
 	_exit(1);
 }
 
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition))                                                                                      \
-			fail(__FILE__, __LINE__, #condition, 0, 0, false);                                             \
+#define CHECK(condition)                                                   \
+	do {                                                               \
+		if (!(condition))                                          \
+			fail(__FILE__, __LINE__, #condition, 0, 0, false); \
 	} while (0)
 
-#define CHECK_EQ(left, right)                                                                                          \
-	do {                                                                                                           \
-		int64_t left_value = (int64_t)(left), right_value = (int64_t)(right);                                  \
-		if (left_value != right_value)                                                                         \
-			fail(__FILE__, __LINE__, #left " == " #right, left_value, right_value, true);                  \
+#define CHECK_EQ(left, right)                                                                         \
+	do {                                                                                          \
+		int64_t left_value = (int64_t)(left), right_value = (int64_t)(right);                 \
+		if (left_value != right_value)                                                        \
+			fail(__FILE__, __LINE__, #left " == " #right, left_value, right_value, true); \
 	} while (0)
 
 /* The call failed with this errno. */
-#define CHECK_ERRNO(call, expected)                                                                                    \
-	do {                                                                                                           \
-		errno = 0;                                                                                             \
-		int64_t got_result = (int64_t)(call);                                                                  \
-		int got_errno = errno;                                                                                 \
-		if (got_result != -1 || got_errno != (expected))                                                       \
-			fail(__FILE__, __LINE__, #call " fails with " #expected, got_result, got_errno, true);         \
+#define CHECK_ERRNO(call, expected)                                                                            \
+	do {                                                                                                   \
+		errno = 0;                                                                                     \
+		int64_t got_result = (int64_t)(call);                                                          \
+		int got_errno = errno;                                                                         \
+		if (got_result != -1 || got_errno != (expected))                                               \
+			fail(__FILE__, __LINE__, #call " fails with " #expected, got_result, got_errno, true); \
 	} while (0)
+
+#define SKIP_REASON_SIZE 256
+
+static UNUSED char *skip_reason; /* shared with the process that runs the tests */
 
 static UNUSED _Noreturn void skip(const char *why)
 {
-	printf("skipped: %s\n", why);
-	fflush(stdout);
+	if (skip_reason)
+		snprintf(skip_reason, SKIP_REASON_SIZE, "%s", why);
 	_exit(SKIPPED);
 }
 
@@ -439,6 +444,7 @@ static UNUSED int run_tests(const struct test *tests, size_t count, int argc, ch
 	size_t passed = 0, skipped = 0, failed = 0;
 	const char *seed = getenv("MK_SEED");
 
+	skip_reason = shared(SKIP_REASON_SIZE);
 	test_seed = seed ? strtoull(seed, NULL, 10) : 1;
 	signal(SIGPIPE, SIG_DFL); /* whatever we inherited: the core must never raise it */
 	for (size_t i = 0; i < count; i++) {
@@ -455,7 +461,7 @@ static UNUSED int run_tests(const struct test *tests, size_t count, int argc, ch
 			printf("ok    %s\n", tests[i].name);
 		} else if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED) {
 			skipped++;
-			printf("skip  %s\n", tests[i].name);
+			printf("skip  %s: %s\n", tests[i].name, skip_reason);
 		} else {
 			failed++;
 			printf("FAIL  %s: %s %d%s\n", tests[i].name, WIFSIGNALED(status) ? "signal" : "status",
@@ -463,16 +469,18 @@ static UNUSED int run_tests(const struct test *tests, size_t count, int argc, ch
 			       WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? " (it hangs)" : "");
 		}
 	}
+	if (skipped && !passed && !failed) { /* the last line says why */
+		printf("%s\n", skip_reason);
+		return SKIPPED;
+	}
 	printf("%zu passed, %zu failed, %zu skipped\n", passed, failed, skipped);
-	if (failed || !(passed + skipped))
-		return 1;
-	return passed ? 0 : SKIPPED;
+	return failed || !passed;
 }
 
-#define RUN_TESTS(tests)                                                                                               \
-	int main(int argc, char **argv)                                                                                \
-	{                                                                                                              \
-		return run_tests(tests, sizeof(tests) / sizeof((tests)[0]), argc, argv);                               \
+#define RUN_TESTS(tests)                                                                 \
+	int main(int argc, char **argv)                                                  \
+	{                                                                                \
+		return run_tests(tests, sizeof(tests) / sizeof((tests)[0]), argc, argv); \
 	}
 
 #endif

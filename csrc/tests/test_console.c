@@ -329,7 +329,7 @@ static void what_goes_into_the_pipe_comes_out_of_the_console(void)
 	CHECK_EQ(mk_console_drain(c.writer, pipes[0]), -EBUSY);
 	for (int i = 0; i < 10000; i++)
 		dprintf(pipes[1], "line %d\n", i);
-	print(&c, "beside it\n"); /* another thread of the program logs */
+	print(&c, "beside it\n");    /* another thread of the program logs */
 	mk_console_finish(c.writer); /* takes what is left, though the pipe stays open */
 	close(pipes[1]);
 	char joined[64] = "";

@@ -126,7 +126,7 @@ static void an_object_that_does_not_fit_the_own_one_is_refused_and_another_may_b
 	CHECK_EQ(mk_sender_attach(tx, larger.producer, 0, ring.sockets[0], -1, &why), -EPROTO);
 	CHECK_EQ(why, MK_REFUSED_KIND);
 	CHECK_EQ(mk_sender_attach(tx, ring.consumer, 1, ring.sockets[0], -1, &why), -EPROTO);
-	CHECK_EQ(why, MK_REFUSED_SEALS); /* a link wants it sealed by its owner */
+	CHECK_EQ(why, MK_REFUSED_SEALS);             /* a link wants it sealed by its owner */
 	CHECK(fcntl(ring.sockets[0], F_GETFD) >= 0); /* still ours */
 	CHECK_EQ(mk_sender_attach(tx, ring.consumer, 0, ring.sockets[0], -1, &why), 0);
 	CHECK_EQ(why, MK_REFUSED_NOT);
@@ -224,32 +224,45 @@ static void nor_does_it_matter_who_else_holds_the_receivers_socket(void)
 	ring_drop(&ring);
 }
 
-static void *send_one_and_close(void *argument)
+#define AT_ONCE 64
+
+static void *send_one_on_each_and_close(void *argument)
 {
 	struct both *b = argument;
 
-	mk_send(b->tx, MK_MSG_USER, 0, 7, "last", 4);
-	mk_sender_close(b->tx);
+	for (int i = 0; i < AT_ONCE; i++) {
+		mk_send(b[i].tx, MK_MSG_USER, 0, 7, "last", 4);
+		mk_sender_close(b[i].tx);
+	}
 	return NULL;
 }
 
 static void the_last_record_is_not_missed_by_who_looks_while_the_lane_closes(void)
 {
-	for (uint64_t i = 0; i < times(5000); i++) {
-		struct both b = both_new(CAPACITY, 0);
-		struct mk_message m = {0};
+	for (uint64_t round = 0; round < times(60); round++) {
+		struct both b[AT_ONCE];
 		pthread_t thread;
-		int result;
 
-		CHECK_EQ(pthread_create(&thread, NULL, send_one_and_close, &b), 0);
-		while ((result = mk_peek(b.rx, &m)) == -EAGAIN)
-			;
-		CHECK_EQ(result, 0);
-		CHECK_EQ(m.id, 7);
-		mk_release(b.rx);
+		for (int i = 0; i < AT_ONCE; i++)
+			b[i] = both_new(CAPACITY, 0);
+		CHECK_EQ(pthread_create(&thread, NULL, send_one_on_each_and_close, b), 0);
+		for (int i = 0; i < AT_ONCE; i++) {
+			struct mk_message m = {0};
+			int result;
+
+			while ((result = mk_peek(b[i].rx, &m)) == -EAGAIN)
+				;
+			CHECK_EQ(result, 0);
+			CHECK_EQ(m.id, 7);
+			mk_release(b[i].rx);
+		}
 		pthread_join(thread, NULL);
-		CHECK_EQ(mk_peek(b.rx, &m), -EPIPE);
-		mk_receiver_close(b.rx);
+		for (int i = 0; i < AT_ONCE; i++) {
+			struct mk_message m = {0};
+
+			CHECK_EQ(mk_peek(b[i].rx, &m), -EPIPE);
+			mk_receiver_close(b[i].rx);
+		}
 	}
 }
 

@@ -84,11 +84,15 @@ static void a_head_that_cannot_be_quarantines_the_lane_and_is_kept(void)
 {
 	const uint64_t base = 1ULL << 40;
 	const uint64_t bad[] = {
-		base - 8,            /* backwards */
-		base - CAPACITY,     0,
+		base - 8, /* backwards */
+		base - CAPACITY,
+		0,
 		base + CAPACITY + 8, /* further than the ring is long */
-		base + (1ULL << 63), UINT64_MAX & ~7ULL,
-		base + 1,            base + 12,           base + 24 + 4, /* between records */
+		base + (1ULL << 63),
+		UINT64_MAX & ~7ULL,
+		base + 1,
+		base + 12,
+		base + 24 + 4, /* between records */
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -214,9 +218,13 @@ static void a_tail_that_cannot_be_quarantines_the_lane_and_is_kept(void)
 {
 	const uint64_t base = (1ULL << 32) - 64;
 	const uint64_t bad[] = {
-		base - 8,                                                    /* backwards */
-		base + CAPACITY + 8, base + 2 * CAPACITY, base + (1ULL << 63), 0, /* beyond what was sent */
-		base + 1,            base + 20,                               /* between records */
+		base - 8, /* backwards */
+		base + CAPACITY + 8,
+		base + 2 * CAPACITY,
+		base + (1ULL << 63),
+		0, /* beyond what was sent */
+		base + 1,
+		base + 20, /* between records */
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -260,7 +268,7 @@ static void *lie_as_sender(void *argument)
 	while (!mk_load_relaxed(&l->stop)) {
 		uint64_t at = below(&r, CAPACITY / 8) * 8;
 		_Atomic uint64_t *word = (_Atomic uint64_t *)(void *)((char *)l->f.map + mk_page_size() + at);
-		bool wild = below(&r, 2000) == 0;
+		bool wild = below(&r, UNDER_TSAN ? 300 : 2000) == 0;
 
 		switch (below(&r, 8)) {
 		case 0: /* plausible, so that it is believed for a while */
@@ -339,8 +347,8 @@ static void a_sender_that_writes_at_random_harms_nobody(void)
 		unforge(&l.f);
 	}
 	CHECK(received > 0 && quarantined > 0);
-	printf("      %" PRIu64 " records taken, %" PRIu64 " lanes quarantined, %" PRIu64 " closed\n", received, quarantined,
-	       closed);
+	printf("      %" PRIu64 " records taken, %" PRIu64 " lanes quarantined, %" PRIu64 " closed\n", received,
+	       quarantined, closed);
 }
 
 static void *lie_as_receiver(void *argument)
@@ -466,15 +474,17 @@ static void each_park_is_rung_once_and_who_only_may_park_not_at_all(void)
 	struct mk_consumer *c = f.map;
 	struct mk_sender *tx = victim_sender(&f, 0, 0);
 	const struct mk_counters *counters = tx->end.counters;
-	const uint32_t words[] = {MK_AWAKE,           1 << 2 | MK_MAY_PARK,     2 << 2 | MK_PARKED_FUTEX, 2 << 2 | MK_PARKED_FUTEX,
-				  3 << 2 | MK_AWAKE,  4 << 2 | MK_PARKED_FUTEX, 5 << 2 | MK_PARKED_FUTEX, 6 << 2 | MK_PARKED_SOCKET,
-				  7 << 2 | MK_AWAKE};
+	const uint32_t words[] = {
+		MK_AWAKE,          1 << 2 | MK_MAY_PARK,     2 << 2 | MK_PARKED_FUTEX, 2 << 2 | MK_PARKED_FUTEX,
+		3 << 2 | MK_AWAKE, 4 << 2 | MK_PARKED_FUTEX, 5 << 2 | MK_PARKED_FUTEX, 6 << 2 | MK_PARKED_SOCKET,
+		7 << 2 | MK_AWAKE};
 	const uint32_t rings[] = {0, 0, 1, 1, 1, 2, 3, 3, 3}, wakes[] = {0, 0, 1, 1, 1, 2, 3, 4, 4};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		mk_store_relaxed(&c->parked, words[i]);
 		CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, i, NULL, 0), 0);
-		CHECK_EQ(mk_load_relaxed(&tx->own->bell), rings[i]); /* whoever is about to sleep on it sees it change */
+		CHECK_EQ(mk_load_relaxed(&tx->own->bell),
+			 rings[i]); /* whoever is about to sleep on it sees it change */
 		CHECK_EQ(mk_load_relaxed(&counters->wakes), wakes[i]);
 	}
 	mk_sender_close(tx);
@@ -574,13 +584,15 @@ static void descriptors_sent_over_a_links_socket_are_not_taken(void)
 	} control = {0};
 	char byte = 0;
 	struct iovec data = {&byte, 1};
-	struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.room)};
+	struct msghdr message = {
+		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.room)};
 	int sockets[2], before, self = 0;
 	struct mk_receiver *rx;
 
 	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
 	rx = victim_receiver(&f, 0, 0, sockets[1]);
-	control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+	control.header = (struct cmsghdr){
+		.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
 	memcpy(CMSG_DATA(&control.header), &self, sizeof(self));
 	before = open_descriptors();
 	for (int i = 0; i < 10; i++)
@@ -602,7 +614,8 @@ static void of_the_descriptors_sent_over_a_rings_socket_one_is_kept(void)
 	struct mk_sender *tx = ring_sender(&ring); /* sends the pidfd */
 	int claimed = open_descriptors();
 
-	CHECK_EQ(claimed, before); /* the sender has taken over its socket, and nothing is in flight any more after this: */
+	CHECK_EQ(claimed,
+		 before); /* the sender has taken over its socket, and nothing is in flight any more after this: */
 	CHECK(!mk_end_gone(&rx->end, true));
 	CHECK_EQ(open_descriptors(), before + 1);
 	CHECK(rx->end.pidfd >= 0);

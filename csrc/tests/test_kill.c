@@ -83,19 +83,19 @@ static void kill_senders(bool batches, uint64_t rounds)
 		unpublished += mk_load_relaxed(begun) - received;
 		mk_receiver_close(rx);
 	}
-	printf("      %" PRIu64 " killed: %" PRIu64 " records arrived, %" PRIu64 " begun and never published\n", rounds, total,
-	       unpublished);
+	printf("      %" PRIu64 " killed: %" PRIu64 " records arrived, %" PRIu64 " begun and never published\n", rounds,
+	       total, unpublished);
 	munmap(begun, sizeof(*begun));
 }
 
 static void of_a_killed_sender_exactly_what_it_published_arrives(void)
 {
-	kill_senders(false, times(250));
+	kill_senders(false, times(150));
 }
 
 static void of_a_sender_killed_in_a_batch_too(void)
 {
-	kill_senders(true, times(250));
+	kill_senders(true, times(150));
 }
 
 struct taker {
@@ -130,7 +130,7 @@ static void the_sender_to_a_killed_receiver_ends_and_knows_what_was_released(voi
 	unsigned char bytes[LONGEST];
 	uint64_t total = 0, left = 0;
 
-	for (uint64_t round = 0; round < times(250); round++) {
+	for (uint64_t round = 0; round < times(150); round++) {
 		struct taker t = {ring_new(CAPACITY, 0), 1 + below(&r, 5)};
 		uint64_t ends[CAPACITY], sent = 0, stop_at = 1 + below(&r, 400), released, at = 0;
 		pid_t pid = spawn(take_until_killed, &t);

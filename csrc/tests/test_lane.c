@@ -181,8 +181,8 @@ static void a_record_is_contiguous_wherever_the_ring_goes_round(void)
 
 static void indices_may_begin_anywhere_and_go_round_2_to_the_32_and_2_to_the_64(void)
 {
-	const uint64_t starts[] = {(1ULL << 32) - 4096, (1ULL << 32) - 8, 1ULL << 32, (1ULL << 63) - 8, 1ULL << 63,
-				   UINT64_MAX - 4095, UINT64_MAX - 7};
+	const uint64_t starts[] = {(1ULL << 32) - 4096, (1ULL << 32) - 8,  1ULL << 32,    (1ULL << 63) - 8,
+				   1ULL << 63,          UINT64_MAX - 4095, UINT64_MAX - 7};
 
 	for (size_t s = 0; s < sizeof(starts) / sizeof(starts[0]); s++) {
 		struct both b = both_at(CAPACITY, 0, starts[s]);
@@ -333,14 +333,16 @@ static void calls_for_elements_are_refused_on_a_lane_of_records(void)
 /* Random calls on both ends, beside a queue that is plainly right: numbers and lengths, and how full the ring must be. */
 static void random_calls_agree_with_a_plain_queue(void)
 {
-	enum { MOST = CAPACITY / 16 + 1 };
+	enum {
+		MOST = CAPACITY / 16 + 1
+	};
 	struct random r = random_from(1);
 	uint64_t lengths[MOST];
 
 	for (uint64_t run = 0; run < times(40); run++) {
 		struct both b = both_at(CAPACITY, 0, draw(&r) & ~7ULL);
 		uint64_t sent = 0, published = 0, looked = 0, released = 0; /* numbers of records */
-		uint64_t used = 0;                                         /* bytes, to what is finished */
+		uint64_t used = 0;                                          /* bytes, to what is finished */
 		uint64_t scale = 1 + below(&r, 400);
 
 		for (int step = 0; step < 4000; step++) {
@@ -351,8 +353,9 @@ static void random_calls_agree_with_a_plain_queue(void)
 			switch (below(&r, 6)) {
 			case 0:
 			case 1: /* finish one */
-				CHECK_EQ(mk_reserve(b.tx, length, &slot),
-					 length > CAPACITY - 16 ? -EMSGSIZE : size > CAPACITY - used ? -EAGAIN : 0);
+				CHECK_EQ(mk_reserve(b.tx, length, &slot), length > CAPACITY - 16   ? -EMSGSIZE
+									  : size > CAPACITY - used ? -EAGAIN
+												   : 0);
 				if (length > CAPACITY - 16 || size > CAPACITY - used)
 					break;
 				fill_bytes(slot, sent, length);

@@ -371,8 +371,8 @@ static void an_object_that_is_not_allocated_is_refused(void)
 
 static void a_header_that_is_wrong_in_one_field_is_refused_for_that_field(void)
 {
-	const uint64_t capacities[] = {0, 1, 2048, CAPACITY - 4096, CAPACITY + 4096, 3 * 4096, MK_CAPACITY_MAX * 2, 1ULL << 63,
-				       UINT64_MAX};
+	const uint64_t capacities[] = {
+		0, 1, 2048, CAPACITY - 4096, CAPACITY + 4096, 3 * 4096, MK_CAPACITY_MAX * 2, 1ULL << 63, UINT64_MAX};
 	struct mk_object h;
 
 	h = good_header(), h.magic++;
@@ -418,7 +418,8 @@ static void a_random_header_is_refused_or_is_right(void)
 		if (mk_object_check(fd, MK_KIND_PRODUCER, 1, &copy, &why) == 0) {
 			void *map;
 
-			CHECK(copy.capacity == CAPACITY && copy.data_offset == mk_page_size() && copy.element <= CAPACITY);
+			CHECK(copy.capacity == CAPACITY && copy.data_offset == mk_page_size() &&
+			      copy.element <= CAPACITY);
 			CHECK_EQ(mk_object_map_twice(fd, &copy, 0, &map), 0);
 			(void)*((volatile char *)map + copy.data_offset + 2 * copy.capacity - 1);
 			mk_object_unmap(map, copy.data_offset + 2 * copy.capacity);

@@ -288,7 +288,8 @@ static void beat_until_killed(void *argument)
 		char room[CMSG_SPACE(sizeof(int))];
 	} control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))}};
 	struct iovec data = {"", 1};
-	struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.room)};
+	struct msghdr message = {
+		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.room)};
 
 	memcpy(CMSG_DATA(&control.header), &reader, sizeof(int));
 	CHECK_EQ(sendmsg(fd, &message, 0), 1);
@@ -304,7 +305,8 @@ static void a_page_is_still_there_when_its_writer_is_dead(void)
 	} control;
 	char byte;
 	struct iovec data = {&byte, 1};
-	struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.room)};
+	struct msghdr message = {
+		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.room)};
 	struct mk_status_copy first, last;
 	struct mk_object header;
 	int sockets[2], fd;

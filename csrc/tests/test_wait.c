@@ -351,8 +351,8 @@ static void play(uint32_t policy, uint64_t rounds, uint64_t longest_ns)
 	struct mk_receiver *rx = child_receiver(&p.back);
 
 	ping_pong(tx, rx, &p, true);
-	printf("      %" PRIu64 " round trips: %" PRIu64 " waits spun, %" PRIu64 " parked, rang %" PRIu64 " times\n", rounds,
-	       mk_load_relaxed(&rx->end.counters->spins), mk_load_relaxed(&rx->end.counters->parks),
+	printf("      %" PRIu64 " round trips: %" PRIu64 " waits spun, %" PRIu64 " parked, rang %" PRIu64 " times\n",
+	       rounds, mk_load_relaxed(&rx->end.counters->spins), mk_load_relaxed(&rx->end.counters->parks),
 	       mk_load_relaxed(&tx->end.counters->wakes));
 	mk_sender_close(tx);
 	mk_receiver_close(rx);
@@ -408,7 +408,8 @@ static void send_on_all(void *argument)
 		sent[lane]++;
 		left--;
 		if (!below(&r, 20))
-			dawdle(below(&r, 100) ? below(&r, 20000) : 2500000); /* at times until it sleeps without a limit */
+			dawdle(below(&r, 100) ? below(&r, 20000)
+					      : 2500000); /* at times until it sleeps without a limit */
 	}
 	if (many->killed)
 		kill(getpid(), SIGKILL);

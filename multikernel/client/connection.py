@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import Closed, MultikernelError, Timeout, from_wire
-from multikernel.host.wire import close_all
+from multikernel.shm.channel import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ class Connection:
         self._numbers = itertools.count(1)
         self._answers: dict[int, Received | None] = {}  # of requests that are under way; None: not there yet
         self._changed = threading.Condition()
-        self._reading = False
+        self._reader: int | None = None  # the thread that reads for all
         self._sending = threading.Lock()
         self._gone = False
 
@@ -116,17 +116,18 @@ class Connection:
 
     def poll(self) -> None:
         """Take the pushes that are there, without waiting. Does nothing when the host is gone."""
-        with self._changed:
-            if self._reading or self._gone:
-                return  # whoever reads takes them
-            self._reading = True
+        me = threading.get_ident()
         try:
+            with self._changed:
+                if self._reader is not None or self._gone:
+                    return  # whoever reads takes them
+                self._reader = me
             while (received := self._channel.receive(timeout=0)) is not None:
                 self._dispatch(*received)
         except Closed:
             self._gone = True
         finally:
-            self._stop_reading()
+            self._stop_reading(me)
 
     def tell(self, document: Document) -> None:
         """Send what is not answered; nothing, if the host does not read."""
@@ -151,7 +152,7 @@ class Connection:
                 # Closing a descriptor does not wake who sleeps on it, and its number may be another's at once.
                 with socket.socket(fileno=os.dup(self._channel.fileno())) as same:
                     same.shutdown(socket.SHUT_RDWR)
-            self._changed.wait_for(lambda: not self._reading, timeout=1.0)
+            self._changed.wait_for(lambda: self._reader is None, timeout=1.0)
         self._channel.close()
 
     def close_copy(self) -> None:
@@ -177,21 +178,22 @@ class Connection:
 
     def _await(self, number: int, deadline: float | None) -> Received:
         """The answer to request `number`: read by this thread, or by one that reads for all."""
+        me = threading.get_ident()
         while True:
-            with self._changed:
-                while self._reading and self._answers[number] is None and not self._gone:
-                    if not self._changed.wait(_left(deadline)):
-                        raise self._silent()
-                answer = self._answers[number]
-                if answer is not None:
-                    return answer
-                if self._gone:
-                    raise self._closed()
-                self._reading = True
             try:
+                with self._changed:
+                    while self._reader is not None and self._answers[number] is None and not self._gone:
+                        if not self._changed.wait(_left(deadline)):
+                            raise self._silent()
+                    answer = self._answers[number]
+                    if answer is not None:
+                        return answer
+                    if self._gone:
+                        raise self._closed()
+                    self._reader = me
                 self._read_until(number, deadline)
-            finally:
-                self._stop_reading()
+            finally:  # around all of it: a Ctrl-C may come anywhere, and nobody must wait for a reader who is gone
+                self._stop_reading(me)
 
     def _read_until(self, number: int, deadline: float | None) -> None:
         while self._answers[number] is None:
@@ -206,10 +208,12 @@ class Connection:
             if received is not None:
                 self._dispatch(*received)
 
-    def _stop_reading(self) -> None:
+    def _stop_reading(self, me: int) -> None:
+        """Let another thread read, if it was `me` who did."""
         with self._changed:
-            self._reading = False
-            self._changed.notify_all()
+            if self._reader == me:
+                self._reader = None
+                self._changed.notify_all()
 
     def _dispatch(self, document: Document, fds: list[int]) -> None:
         number = document.get("answer")

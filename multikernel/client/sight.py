@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from multikernel.errors import CorruptLane
-from multikernel.host.wire import close_all
+from multikernel.shm.channel import close_all
 from multikernel.shm.pages import ConsoleView, MachineView, StatusView
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from multikernel.errors import MessageTooLarge, MultikernelError, to_wire
-from multikernel.host.wire import close_all
-from multikernel.shm.channel import Document
+from multikernel.shm.channel import Document, close_all
 
 if TYPE_CHECKING:
     from multikernel.host.request import Request
@@ -42,7 +41,7 @@ class Answers:
         try:
             ok, fds = await work
         except (MultikernelError, OSError, ValueError) as error:
-            _send_failure(request.number, error, send)
+            _send_failure(request.number, _as_ours(error), send)
         except Exception as error:  # noqa: BLE001 - a mistake of ours ends neither the host nor the asker's wait
             self._loop.call_exception_handler({"message": f"request {request.verb}", "exception": error})
             _send_failure(request.number, error, send)
@@ -50,13 +49,23 @@ class Answers:
             try:
                 send({"answer": request.number, "ok": ok}, fds)
             except OSError as error:
-                _send_failure(request.number, error, send)
+                _send_failure(request.number, _as_ours(error), send)
             finally:
                 close_all(fds)
         finally:
             request.close()
             if done is not None:
                 done()
+
+
+def _as_ours(error: Exception) -> Exception:
+    """An error that says where it comes from: a plain one of the system's is of the host, not of who reads it."""
+    if isinstance(error, MultikernelError) or not isinstance(error, OSError):
+        return error
+    return MultikernelError(
+        f"the host cannot do that: {error.strerror or error}. Nothing has changed. "
+        "If descriptors are short, `ulimit -n` shows and sets how many a process may have."
+    )
 
 
 def _send_failure(number: object, error: BaseException, send: Send) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from multikernel.errors import CorruptLane, MultikernelError
 from multikernel.host.ends import Asked, Facts
-from multikernel.host.wire import Wire, close_all
+from multikernel.host.wire import Wire
 from multikernel.ipi.hostlane import HostLane
 from multikernel.kernel.protocol import LONGEST_TRACEBACK, Descriptors, tail
 from multikernel.shm import objects
-from multikernel.shm.channel import Channel, Document
+from multikernel.shm.channel import Channel, Document, close_all
 from multikernel.shm.pages import ConsoleView, End
 
 if TYPE_CHECKING:

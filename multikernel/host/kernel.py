@@ -17,9 +17,10 @@ from multikernel.host.placement import Placement
 from multikernel.host.registry import Registry
 from multikernel.host.request import Request
 from multikernel.host.server import Server, begun, done
-from multikernel.host.wire import Wire, close_all
+from multikernel.host.wire import Wire
 from multikernel.kernel import process
 from multikernel.resources.pool import Pool
+from multikernel.shm.channel import close_all
 from multikernel.shm.pages import MachinePage, MachineRecord
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from multikernel.errors import BootError, Closed, Timeout, from_wire
 from multikernel.host import ends
 from multikernel.host.incarnation import Incarnation, Until
 from multikernel.host.states import check_step, refused
-from multikernel.host.wire import Wire, close_all
 from multikernel.kernel.manifest import Manifest
+from multikernel.shm.channel import close_all
 from multikernel.shm.pages import End
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from multikernel.host.instance import Instance
     from multikernel.host.registry import Registry
+    from multikernel.host.wire import Wire
     from multikernel.shm.channel import Document
 
 _LAST_WAIT = 2.0  # seconds for killed instances to be reaped, before the machine goes anyway

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from multikernel.errors import Closed, CorruptLane, MultikernelError, ResourceError, Timeout, from_wire
 from multikernel.host.registry import FIXED_MEMORY, Registry
 from multikernel.host.states import refused
-from multikernel.host.wire import close_all
 from multikernel.shm import objects
+from multikernel.shm.channel import close_all
 from multikernel.units import format_size
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from multikernel.errors import MultikernelError
-from multikernel.host.wire import close_all
+from multikernel.shm.channel import close_all
 
 if TYPE_CHECKING:
     from multikernel.shm.channel import Document

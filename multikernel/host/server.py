@@ -11,8 +11,7 @@ from multikernel.host import log, verbs
 from multikernel.host.answers import Answer, Answers
 from multikernel.host.client import FIRST_CLIENT_ID, Client, check_user
 from multikernel.host.request import Request
-from multikernel.host.wire import close_all
-from multikernel.shm.channel import Channel, Document
+from multikernel.shm.channel import Channel, Document, close_all
 
 if TYPE_CHECKING:
     import socket

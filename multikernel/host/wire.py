@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from multikernel.errors import Closed
-from multikernel.shm.channel import Channel, Document, ProtocolError
+from multikernel.shm.channel import Channel, Document, ProtocolError, close_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,9 +145,3 @@ class Wire:
         if not self.closed:
             self.close()
             self._lost(reason)
-
-
-def close_all(fds: Sequence[int]) -> None:
-    """Close descriptors."""
-    for fd in fds:
-        os.close(fd)

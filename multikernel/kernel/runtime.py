@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from multikernel._core import failure, ffi, lib
 from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, from_wire, to_wire
 from multikernel.ipi.half import LinkHalf
 from multikernel.ipi.messages import USER, Message
+from multikernel.shm.channel import close_all
 from multikernel.shm.waiting import deadline
 from multikernel.units import parse_size
 
@@ -181,7 +181,7 @@ class Kernel:
     def _attach(self, half: LinkHalf, terms: dict[str, Any], fds: list[int]) -> Link:
         if len(fds) != 4:
             half.close()
-            _close_all(fds)
+            close_all(fds)
             raise MultikernelError(f"the host sent {len(fds)} descriptors for a link, not 4")
         producer, consumer, socket_fd, pidfd = fds
         link = half.attach(
@@ -245,7 +245,7 @@ class Kernel:
                 self._serve_document(answer, got)
                 continue
             if "failed" in answer:
-                _close_all(got)
+                close_all(got)
                 raise from_wire(answer["failed"])
             return answer["ok"], got
 
@@ -265,16 +265,16 @@ class Kernel:
 
     def _serve_document(self, document: dict[str, Any], fds: list[int]) -> None:
         if document.get("answer") is not None:  # to a request that was given up
-            _close_all(fds)
+            close_all(fds)
             return
         if document.get("push") != "link":
-            _close_all(fds)
+            close_all(fds)
             raise MultikernelError(f"the host sent what this kernel does not know: {document}")
         try:
             half = LinkHalf.create(document["capacity"], self.id, self.epoch)
         except (OSError, ValueError) as error:
             failed = error if isinstance(error, MultikernelError) else MultikernelError(f"{self.name}: {error}")
-            _close_all(fds)
+            close_all(fds)
             self._control.send({"verb": "refused", "link": document["link"], "failed": to_wire(failed)})
             return
         self._control.send({"verb": "linked", "link": document["link"]}, half.descriptors())
@@ -325,11 +325,6 @@ def _wait_set(*ends: Any) -> Any:
         if code:
             raise failure(code, "waiting for a lane")
     return wait_set
-
-
-def _close_all(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 def _power_of_two(n: int) -> int:

@@ -283,3 +283,9 @@ def _too_deep(document: Document) -> bool:
         if not level:
             return False
     return True
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors: what came with a document and nobody wants."""
+    for fd in fds:
+        os.close(fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,9 @@ from multikernel.host.client import check_user
 from multikernel.host.rundir import RunDir
 from multikernel.host.server import MOST_REQUESTS
 from multikernel.shm.channel import MAX_DESCRIPTORS, MAX_DOCUMENT, Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENCE = 10.0  # seconds
 

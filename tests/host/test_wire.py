@@ -3,13 +3,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from multikernel.errors import Closed, MessageTooLarge
 from multikernel.host.wire import MOST_QUEUED, Wire
 from multikernel.shm.channel import MAX_DOCUMENT, Channel, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE = 10.0  # seconds
 

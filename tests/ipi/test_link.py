@@ -375,10 +375,12 @@ def test_ipis_coalesce_and_none_is_lost():
         for vector in (5, 63, 5, 0):
             link.ipi(vector)
         link.send(b"done")
+        words.say("raised")
         words.hear()
 
     with joined(serve) as (link, child):
         tally = Tally().on(link)
+        child.expect("raised")
         assert link.recv(timeout=LIMIT).payload == b"done"
         assert tally.calls == [(0, 1), (5, 2), (63, 1)]
         child.say("end")
