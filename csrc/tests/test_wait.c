@@ -376,7 +376,7 @@ static void no_wake_up_is_lost_by_who_spins_first(void)
 
 static void those_who_never_sleep_need_no_bell(void)
 {
-	play(MK_WAIT_SPIN, times(2000), 0);
+	play(MK_WAIT_SPIN, times(400), 0);
 }
 
 /* --- sets ------------------------------------------------------------------------------------------------------------ */

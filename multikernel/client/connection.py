@@ -209,7 +209,7 @@ class Connection:
                 self._dispatch(*received)
 
     def _stop_reading(self, me: int) -> None:
-        """Let another thread read, if it was `me` who did."""
+        """Let another thread read, if it was this one's turn."""
         with self._changed:
             if self._reader == me:
                 self._reader = None
