@@ -26,7 +26,7 @@
 
 #define LEVEL_INFO 6
 #define THREAD_STACK (256u * 1024u) /* the C library takes the threads' static storage out of it */
-#define TAKE_READS 256 /* 1 MiB, what a pipe can hold at most unprivileged */
+#define TAKE_READS 256              /* 1 MiB, what a pipe can hold at most unprivileged */
 
 struct mk_console_writer {
 	struct mk_console *page;

@@ -23,13 +23,13 @@
 #define SYS_futex_waitv 449
 #endif
 
-#define LOOK_ON_NS 3000u        /* W2: far longer than a store stays in a store buffer */
-#define FUTEX_NS 2000000u       /* W6: the bounded first sleep */
-#define SLICE_NS 10000000u      /* W9 without membarrier */
-#define SPIN_SLICE_NS 5000000u  /* a wait that never sleeps comes back this often, to look for signals */
-#define SPIN_MAX_NS 60000u      /* no longer than a sleep and a wake-up cost */
-#define SPIN_WORTH_NS 120000u   /* a wait this short, its wake-up included, should have been spun */
-#define LOOKS_PER_CLOCK 8u      /* looks between two readings of the clock */
+#define LOOK_ON_NS 3000u       /* W2: far longer than a store stays in a store buffer */
+#define FUTEX_NS 2000000u      /* W6: the bounded first sleep */
+#define SLICE_NS 10000000u     /* W9 without membarrier */
+#define SPIN_SLICE_NS 5000000u /* a wait that never sleeps comes back this often, to look for signals */
+#define SPIN_MAX_NS 60000u     /* no longer than a sleep and a wake-up cost */
+#define SPIN_WORTH_NS 120000u  /* a wait this short, its wake-up included, should have been spun */
+#define LOOKS_PER_CLOCK 8u     /* looks between two readings of the clock */
 
 struct futex_waiter { /* struct futex_waitv of linux/futex.h, absent before 5.16 */
 	uint64_t value, address;

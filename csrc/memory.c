@@ -198,7 +198,8 @@ int mk_object_map_twice(int fd, const struct mk_object *header, int writable, vo
 		return from;
 	at = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (at == MAP_FAILED || mmap(at, once, prot, MAP_SHARED | MAP_FIXED, from, 0) == MAP_FAILED ||
-	    mmap(at + once, header->capacity, prot, MAP_SHARED | MAP_FIXED, from, (off_t)header->data_offset) == MAP_FAILED)
+	    mmap(at + once, header->capacity, prot, MAP_SHARED | MAP_FIXED, from, (off_t)header->data_offset) ==
+		    MAP_FAILED)
 		error = errno;
 	if (from != fd)
 		close(from);

@@ -23,7 +23,8 @@
 #define LIFE_EVERY_NS 1000000u /* how often the system is asked whether the peer lives */
 #define DRAIN_READS 64         /* of the socket, at most, each time it is emptied */
 
-int mk_lane_object(uint32_t kind, const char *name, uint64_t capacity, uint32_t element, uint32_t owner_id, uint64_t epoch)
+int mk_lane_object(uint32_t kind, const char *name, uint64_t capacity, uint32_t element, uint32_t owner_id,
+		   uint64_t epoch)
 {
 	uint64_t page = mk_page_size();
 	struct mk_object header = {
@@ -38,8 +39,8 @@ int mk_lane_object(uint32_t kind, const char *name, uint64_t capacity, uint32_t 
 
 	if (kind != MK_KIND_PRODUCER && kind != MK_KIND_CONSUMER)
 		return -EINVAL;
-	if (capacity < MK_CAPACITY_MIN || capacity < page || capacity > MK_CAPACITY_MAX || (capacity & (capacity - 1)) ||
-	    element > capacity)
+	if (capacity < MK_CAPACITY_MIN || capacity < page || capacity > MK_CAPACITY_MAX ||
+	    (capacity & (capacity - 1)) || element > capacity)
 		return -EINVAL;
 	return mk_object_create(name, header);
 }

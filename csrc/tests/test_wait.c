@@ -546,7 +546,7 @@ static void claim_and_die_on_the_sign(void *argument)
 
 /* The claim, and with it the pidfd, comes after the end was put into the set or given a descriptor; the other copies of
  * the peer's socket stay open. */
-static void a_peer_that_claimed_later_is_missed_by_a_set_and_by_an_event_loop(void)
+static void the_death_of_a_peer_that_claimed_later_wakes_a_set_and_an_event_loop(void)
 {
 	for (int as_set = 0; as_set < 2; as_set++) {
 		struct late late = {.ring = ring_new(CAPACITY, 0)};
@@ -730,7 +730,7 @@ static const struct test tests[] = {
 	TEST(a_set_of_three_lanes_is_waited_for),
 	TEST(a_set_of_64_lanes_is_waited_for),
 	TEST(a_set_ends_its_wait_at_its_time),
-	TEST(a_peer_that_claimed_later_is_missed_by_a_set_and_by_an_event_loop),
+	TEST(the_death_of_a_peer_that_claimed_later_wakes_a_set_and_an_event_loop),
 	TEST(the_descriptor_is_readable_while_a_record_is_unread_and_only_then),
 	TEST(what_was_there_before_the_descriptor_was_asked_for_makes_it_readable),
 	TEST(a_senders_descriptor_is_readable_while_it_can_go_on),

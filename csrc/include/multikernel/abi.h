@@ -68,7 +68,7 @@ enum mk_end_state {
  * so that one park is rung once however many messages follow. */
 enum mk_parked {
 	MK_AWAKE = 0,
-	MK_MAY_PARK = 1,    /* looks on for some microseconds: fence and look again before ringing */
+	MK_MAY_PARK = 1,      /* looks on for some microseconds: fence and look again before ringing */
 	MK_PARKED_FUTEX = 2,  /* sleeps on the other side's bell word */
 	MK_PARKED_SOCKET = 3, /* sleeps in poll or epoll on its side of the lane's socket pair */
 };
@@ -78,9 +78,9 @@ enum mk_parked {
  * a bell or an IPI is rare, so the line moves no more often than head alone would make it. */
 struct mk_producer {
 	struct mk_object object;
-	_Alignas(MK_LINE) _Atomic uint64_t head; /* bytes ever published */
-	_Atomic uint32_t ipi_sequence;           /* changes with every IPI */
-	_Atomic uint32_t bell;                   /* futex word: changes with every ring */
+	_Alignas(MK_LINE) _Atomic uint64_t head;   /* bytes ever published */
+	_Atomic uint32_t ipi_sequence;             /* changes with every IPI */
+	_Atomic uint32_t bell;                     /* futex word: changes with every ring */
 	_Alignas(MK_LINE) _Atomic uint32_t parked; /* enum mk_parked: the sender waits for room */
 	_Atomic uint32_t state;                    /* enum mk_end_state */
 	_Atomic uint32_t cpu;                      /* where it last ran, for the other's choice to spin; ~0: unknown */
@@ -90,8 +90,8 @@ struct mk_producer {
 /* Written by the receiver alone. */
 struct mk_consumer {
 	struct mk_object object;
-	_Alignas(MK_LINE) _Atomic uint64_t tail; /* bytes ever released */
-	_Atomic uint32_t bell;                   /* futex word for a sender that waits for room */
+	_Alignas(MK_LINE) _Atomic uint64_t tail;   /* bytes ever released */
+	_Atomic uint32_t bell;                     /* futex word for a sender that waits for room */
 	_Alignas(MK_LINE) _Atomic uint32_t parked; /* enum mk_parked: the receiver waits for messages */
 	_Atomic uint32_t state;
 	_Atomic uint32_t cpu;
@@ -172,7 +172,7 @@ struct mk_status {
 	_Atomic uint32_t cpu;                     /* where it last ran, by sched_getcpu */
 	_Atomic uint64_t heartbeat;               /* CLOCK_MONOTONIC, ns: when its loop last looked */
 	_Atomic uint64_t phase_time[8];           /* CLOCK_MONOTONIC, ns: when each phase was reached; 0: not yet */
-	_Alignas(MK_LINE) struct mk_counters counters; /* of links that are gone; add those of links[] */
+	_Alignas(MK_LINE) struct mk_counters counters;      /* of links that are gone; add those of links[] */
 	_Alignas(MK_LINE) _Atomic uint64_t ipi[MK_VECTORS]; /* IPIs received, by vector */
 	_Alignas(MK_LINE) struct mk_link_status links[MK_STATUS_LINKS];
 };
@@ -214,9 +214,9 @@ enum mk_state {
 struct mk_instance_record {
 	uint32_t used; /* 0: no such instance */
 	uint32_t id;
-	uint32_t state; /* enum mk_state */
-	uint32_t pid;   /* 0: none */
-	uint64_t epoch; /* 0: never booted */
+	uint32_t state;      /* enum mk_state */
+	uint32_t pid;        /* 0: none */
+	uint64_t epoch;      /* 0: never booted */
 	uint64_t state_time; /* CLOCK_MONOTONIC, ns: since when */
 	uint64_t memory;     /* budget, bytes */
 	uint32_t image;      /* id of its image; 0: none */
@@ -226,7 +226,7 @@ struct mk_instance_record {
 	uint32_t end_code;
 	uint32_t end_signal;
 	uint32_t end_forced;
-	char end_reason[32]; /* "": it never ran; else why its last incarnation ended */
+	char end_reason[32];             /* "": it never ran; else why its last incarnation ended */
 	char end_traceback[MK_END_TEXT]; /* the tail of it */
 	char cmdline[MK_CMDLINE_SIZE];
 	char console_tail[MK_CONSOLE_TAIL]; /* bytes still in the console's pipe when it died */
@@ -242,9 +242,9 @@ struct mk_instance_slot {
 struct mk_image_record {
 	uint32_t used;
 	uint32_t id;
-	uint64_t size; /* bytes */
-	uint32_t users; /* instances that have it loaded */
-	char kind[12];  /* "script", "module" */
+	uint64_t size;   /* bytes */
+	uint32_t users;  /* instances that have it loaded */
+	char kind[12];   /* "script", "module" */
 	char digest[65]; /* SHA-256, hex */
 	char name[MK_NAME_SIZE + 27];
 };
@@ -262,10 +262,10 @@ struct mk_machine_record {
 	uint32_t host_pid;
 	uint32_t persistent;
 	uint32_t clients;
-	uint64_t boot_time; /* CLOCK_MONOTONIC, ns */
-	uint64_t wall_time; /* CLOCK_REALTIME, ns, at boot_time */
-	uint64_t memory;      /* of the pool, bytes */
-	uint64_t memory_used; /* reserved by instances, bytes */
+	uint64_t boot_time;          /* CLOCK_MONOTONIC, ns */
+	uint64_t wall_time;          /* CLOCK_REALTIME, ns, at boot_time */
+	uint64_t memory;             /* of the pool, bytes */
+	uint64_t memory_used;        /* reserved by instances, bytes */
 	uint64_t cpus[MK_CPU_WORDS]; /* of the pool */
 };
 

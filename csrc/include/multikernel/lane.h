@@ -48,9 +48,9 @@ enum mk_wait_policy {
 
 /* What both ends have. Private to the process. */
 struct mk_end {
-	struct mk_object shape; /* checked copy of the lane's header */
-	_Atomic uint32_t *parked, *bell, *state, *cpu;                               /* in the own page */
-	const _Atomic uint32_t *peer_parked, *peer_bell, *peer_state, *peer_cpu;     /* in the other's page */
+	struct mk_object shape;                                                  /* checked copy of the lane's header */
+	_Atomic uint32_t *parked, *bell, *state, *cpu;                           /* in the own page */
+	const _Atomic uint32_t *peer_parked, *peer_bell, *peer_state, *peer_cpu; /* in the other's page */
 	struct mk_counters *counters;
 	uint64_t mask;    /* capacity - 1 */
 	uint64_t spin_ns; /* how long the next wait spins, learned from the last ones */
@@ -68,11 +68,11 @@ struct mk_end {
 	int event_self;       /* eventfd that makes it readable from this side */
 	bool event_set;
 	bool pidfd_in_event, pidfd_in_set; /* watched there already */
-	bool fence;   /* fence after each publish */
-	bool gone;    /* the peer's process has ended, or nobody holds its end */
-	bool sending; /* a sender */
-	bool private_socket; /* a ring's: descriptors that come over it are taken */
-	uint8_t policy;      /* enum mk_wait_policy */
+	bool fence;                        /* fence after each publish */
+	bool gone;                         /* the peer's process has ended, or nobody holds its end */
+	bool sending;                      /* a sender */
+	bool private_socket;               /* a ring's: descriptors that come over it are taken */
+	uint8_t policy;                    /* enum mk_wait_policy */
 	bool interpreted;    /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
 	bool signals_seen;   /* it has, and the wait goes on where it was */
 	int64_t waits_until; /* for bindings: tells a wait that goes on from the next one */
@@ -87,8 +87,8 @@ struct mk_sender {
 	struct mk_producer *own;
 	const struct mk_consumer *peer;
 	unsigned char *data;
-	uint64_t head; /* of what was written; published when own->head says so */
-	uint64_t tail; /* the receiver's, as last seen */
+	uint64_t head;     /* of what was written; published when own->head says so */
+	uint64_t tail;     /* the receiver's, as last seen */
 	uint64_t reserved; /* bytes handed out by mk_reserve; 0: none */
 	uint64_t wanted;   /* bytes of room that a wait waits for */
 };
@@ -98,9 +98,9 @@ struct mk_receiver {
 	struct mk_consumer *own;
 	const struct mk_producer *peer;
 	const unsigned char *data;
-	uint64_t tail;  /* released */
-	uint64_t next;  /* peeked at: tail <= next <= head */
-	uint64_t head;  /* the sender's, as last seen */
+	uint64_t tail;                 /* released */
+	uint64_t next;                 /* peeked at: tail <= next <= head */
+	uint64_t head;                 /* the sender's, as last seen */
 	uint64_t looked, looked_bytes; /* messages between tail and next, counted when they are released */
 	uint32_t ipi_sequence;
 	uint64_t ipi_pending; /* vectors that have not been taken, a bit each */
@@ -193,8 +193,7 @@ static inline int mk_sender_reload(struct mk_sender *tx)
 	/* A2, pairs with R2: the receiver has finished reading what lies before tail. Input: copied, checked, used. */
 	uint64_t tail = mk_load_acquire(&tx->peer->tail);
 
-	if (mk_unlikely(tail - tx->tail > tx->head - tx->tail ||
-			(tail % MK_RECORD_ALIGN && !tx->end.shape.element)))
+	if (mk_unlikely(tail - tx->tail > tx->head - tx->tail || (tail % MK_RECORD_ALIGN && !tx->end.shape.element)))
 		return mk_quarantine(&tx->end, MK_BAD_TAIL, tail);
 	tx->tail = tail;
 	return 0;
