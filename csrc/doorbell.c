@@ -202,7 +202,7 @@ static int park_on_bells(struct mk_end **ends, unsigned n, uint64_t deadline)
 			return 0;
 		if (mk_now() >= until)
 			return until == deadline ? -ETIMEDOUT : 0;
-		mk_count(&ends[0]->counters->spurious, 1);
+		mk_count(&ends[0]->wait_counters->spurious, 1);
 	}
 }
 
@@ -320,7 +320,7 @@ static int park_on_sockets(struct mk_end **ends, unsigned n, struct mk_wait_set 
 		if (result == -EINTR)
 			return -EINTR;
 		if (mk_now() < deadline && limit != SLICE_NS)
-			mk_count(&ends[0]->counters->spurious, 1);
+			mk_count(&ends[0]->wait_counters->spurious, 1);
 	}
 }
 
@@ -340,7 +340,7 @@ static int park(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint6
 		announce(ends, n, MK_MAY_PARK);
 		ready = spin(ends, n, mk_now() + LOOK_ON_NS);
 		if (!ready) {
-			mk_count(&ends[0]->counters->parks, 1);
+			mk_count(&ends[0]->wait_counters->parks, 1);
 			/* A claim rings the socket, not the bell: there may be nobody yet who could ring that. */
 			if (n <= 2 && all_claimed(ends, n))
 				ready = park_on_bells(ends, n, deadline);
@@ -423,7 +423,7 @@ static int wait_for(struct mk_end **ends, unsigned n, struct mk_wait_set *set, i
 		ready = spin(ends, n, begin + budget < deadline ? begin + budget : deadline);
 	}
 	if (ready)
-		mk_count(&ends[0]->counters->spins, 1);
+		mk_count(&ends[0]->wait_counters->spins, 1);
 	else
 		ready = park(ends, n, set, deadline);
 	if (ready > 0)

@@ -63,7 +63,7 @@ static void begin_end(struct mk_end *end, const struct mk_object *shape, void *b
 {
 	end->shape = *shape;
 	end->mask = shape->capacity - 1;
-	end->counters = counters ? counters : &end->own_counters;
+	end->counters = end->wait_counters = counters ? counters : &end->own_counters;
 	end->generation = mk_fork_generation();
 	end->socket = end->pidfd = end->event = end->event_self = -1;
 	end->own_map = base;
@@ -262,7 +262,7 @@ static void close_descriptors(struct mk_end *end)
 
 void mk_end_close(struct mk_end *end)
 {
-	end->counters = &end->own_counters; /* the caller's may be gone before the end is freed */
+	end->counters = end->wait_counters = &end->own_counters; /* the caller's may be gone before the end is freed */
 	if (end->own_map && end->generation == mk_fork_generation()) {
 		/* Pairs with the acquire in mk_end_gone: who sees it closed sees all that was published. */
 		mk_store_release(end->state, MK_END_CLOSED);

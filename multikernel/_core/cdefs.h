@@ -90,6 +90,7 @@ int mk_py_settle(struct mk_end *end);
 int mk_py_ready(struct mk_end *end);
 int mk_py_peer_closed(struct mk_end *end);
 int mk_py_counters(struct mk_end *end, struct mk_counters *counters);
+int mk_py_wait_counters(struct mk_end *end, struct mk_counters *counters);
 int mk_py_read_counters(struct mk_end *end, struct mk_counters_copy *copy);
 int mk_py_event(struct mk_end *end);
 void mk_py_inspect(struct mk_end *end, struct mk_py_view *view);

@@ -485,7 +485,19 @@ static int mk_py_counters(struct mk_end *end, struct mk_counters *counters)
 
 	if (result)
 		return result;
-	end->counters = counters ? counters : &end->own_counters;
+	end->counters = end->wait_counters = counters ? counters : &end->own_counters;
+	mk_py_leave(end);
+	return 0;
+}
+
+/* As mk_py_counters, for the waits alone: the waits of a host lane are the instance's, its messages are the host's. */
+static int mk_py_wait_counters(struct mk_end *end, struct mk_counters *counters)
+{
+	int result = mk_py_seize(end);
+
+	if (result)
+		return result;
+	end->wait_counters = counters;
 	mk_py_leave(end);
 	return 0;
 }

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -57,10 +57,15 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal; Python has None for one that was closed before it began."""
+    return stream is not None and stream.isatty()
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows in columns, by rich on a terminal that has it. The last column is wrapped to the terminal's width."""
     cells = [[plain(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty() and _rich_table(headers, cells):
+    if is_terminal(sys.stdout) and _rich_table(headers, cells):
         return
     _plain_table(headers, cells)
 
@@ -80,7 +85,7 @@ def data(content: bytes) -> None:
     """Print bytes as they are; a terminal gets a newline after them if they bring none."""
     stream = sys.stdout.buffer
     stream.write(content)
-    if sys.stdout.isatty() and not content.endswith(b"\n"):
+    if is_terminal(sys.stdout) and not content.endswith(b"\n"):
         stream.write(b"\n")
     stream.flush()
 
@@ -88,7 +93,7 @@ def data(content: bytes) -> None:
 @contextlib.contextmanager
 def patience(text: str) -> Iterator[None]:
     """Say `text` to a person who has waited for the block for a second."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield
         return
     timer = threading.Timer(_PATIENCE, talk, [f"{text} ..."])
@@ -103,7 +108,7 @@ def patience(text: str) -> Iterator[None]:
 
 def wants_colour() -> bool:
     """Whether stdout is a terminal whose user has not asked for none (NO_COLOR, TERM=dumb)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return is_terminal(sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _plain_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
@@ -112,7 +117,7 @@ def _plain_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None
 
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)][:-1]
     indent = sum(widths) + 2 * len(widths)
-    room = max(shutil.get_terminal_size().columns - indent, 30) if sys.stdout.isatty() else sys.maxsize
+    room = max(shutil.get_terminal_size().columns - indent, 30) if is_terminal(sys.stdout) else sys.maxsize
     for row in (headers, *cells):
         first = "".join(f"{_coloured(cell, width)}  " for cell, width in zip(row, widths, strict=False))
         last = textwrap.wrap(row[-1], room) or [""]

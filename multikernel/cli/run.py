@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multikernel.machine import Instance, Machine
     from multikernel.shm.records import End
 
-_HALT_SECONDS = 5.0  # that an instance gets to finish after a Ctrl-C
+_HALT_SECONDS = 0.5  # that an instance gets to finish after a Ctrl-C
 
 
 @click.command(

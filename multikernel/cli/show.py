@@ -91,6 +91,6 @@ def _detail(one: dict[str, Any]) -> list[tuple[str, str]]:
         ("cmdline", one["cmdline"] or "-"),
     ]
     if last is None:
-        return [*lines, ("last end", "never ran")]
+        return [*lines, ("last end", "none yet")]
     ended = [("last end", describe.end_text(End(**last)))]
     return [*lines, *ended, *([("traceback", last["traceback"])] if last["traceback"] else [])]

@@ -89,7 +89,7 @@ def _not_found(name: str) -> NotFound:
     names = tuple(running())
     return NotFound(
         f"no machine named {name!r} is running; {', '.join(map(repr, names)) or 'none'} "
-        f"{'are' if len(names) > 1 else 'is'}. Start one with Machine(name={name!r}) or `multikernel init {name}`.",
+        f"{'are' if len(names) > 1 else 'is'}. Start one with Machine(name={name!r}) or `multikernel init -M {name}`.",
         name=name,
         running=names,
     )

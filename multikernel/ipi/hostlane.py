@@ -130,9 +130,12 @@ class HostLaneReceiver:
             os.close(producer_fd)
         self.attached = True
 
-    def count_in(self, counters: Any) -> None:
-        """Count in the instance's own counters: the loop's waits are waits on this lane, whatever else it waits for."""
-        self._receiver.count_in(counters)
+    def count_waits_in(self, counters: Any) -> None:
+        """Count waits in the instance's own counters: the loop's are waits on this lane, whatever else it waits for.
+
+        What comes by the lane is the host's business and is not counted as the instance's.
+        """
+        self._receiver.count_waits_in(counters)
 
     @property
     def end(self) -> Any:

@@ -145,9 +145,16 @@ class Link:
         subtype: int = 0,
         timeout: float | None = None,
     ) -> None:
-        """Answer a message that came by this link. Arguments and errors as for `send`."""
+        """Answer a message that came by this link. Arguments and errors as for `send`.
+
+        Inside an instance an answer to a party that is gone is dropped: who serves many must not end with one of them.
+        """
         check_type(type, subtype)
-        self._put(payload, type, subtype, message.id | REPLY, timeout)
+        try:
+            self._put(payload, type, subtype, message.id | REPLY, timeout)
+        except Closed:
+            if self._keeper is None:
+                raise
 
     def ipi(self, vector: int) -> None:
         """Interrupt the other party. Never waits.
@@ -430,7 +437,10 @@ class Link:
             return
         begin = time.monotonic()
         while (waited := time.monotonic() - begin) < HOST_SPEAKS_WITHIN:
-            record = self._machine.instance(self.peer_id)
+            try:
+                record = self._machine.instance(self.peer_id)
+            except ValueError:  # the machine was closed here: nobody will say anything
+                return
             if record is None or record.epoch != self._peer_epoch or record.state not in ("active", "standby"):
                 return
             if waited > _CLOSED_ONLY and self._receiver.peer_closed:

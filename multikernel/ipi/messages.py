@@ -54,7 +54,7 @@ class Message:
             timeout: seconds to wait for room.
 
         Raises:
-            Closed: the sender is gone, or the link was closed.
+            Closed: the sender is gone, or the link was closed. Not inside an instance: there the answer is dropped.
         """
         if self.link is None:
             raise ValueError("this message did not come from a link: there is nobody to reply to")

@@ -64,7 +64,7 @@ class Kernel:
         self._ready = False
         self._request = 0
         self._next = 0  # the link whose turn it is
-        host_lane.count_in(status.own())
+        host_lane.count_waits_in(status.own())
         self._set = _wait_set(host_lane.end)
         self._pairs: dict[Link, Any] = {}  # a wait set of a link and the host lane, for waits on one link
 

@@ -140,6 +140,12 @@ class LaneEnd:
             self.fail(code)
         self._counters = counters
 
+    def count_waits_in(self, counters: Any) -> None:
+        """Count spins, parks and spurious wake-ups elsewhere than messages. What it lies in must outlive this end."""
+        code = lib.mk_py_wait_counters(self.end, counters)
+        if code:
+            self.fail(code)
+
     def read_counters(self) -> Any:
         """What was counted so far (struct mk_counters_copy)."""
         copy = ffi.new("struct mk_counters_copy *")

@@ -520,7 +520,7 @@ def test_show_tells_of_one_in_detail(cli, web):
     lines = dict(line.split(":", 1) for line in cli("show", web).out.splitlines())
     assert lines["state"].strip() == "active"
     assert lines["cmdline"].strip() == "loud=1"
-    assert lines["last end"].strip() == "never ran" or "status" in lines["last end"]
+    assert lines["last end"].strip() == "none yet" or "status" in lines["last end"]
 
 
 def test_show_tells_of_one_that_failed_and_why(cli, machine, directory):

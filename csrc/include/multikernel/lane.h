@@ -52,6 +52,7 @@ struct mk_end {
 	_Atomic uint32_t *parked, *bell, *state, *cpu;                           /* in the own page */
 	const _Atomic uint32_t *peer_parked, *peer_bell, *peer_state, *peer_cpu; /* in the other's page */
 	struct mk_counters *counters;
+	struct mk_counters *wait_counters; /* of spins, parks and spurious wake-ups: the same, but for a host lane */
 	uint64_t mask;    /* capacity - 1 */
 	uint64_t spin_ns; /* how long the next wait spins, learned from the last ones */
 	uint64_t bad_value;

@@ -1,0 +1,55 @@
+"""An instance that serves many does not end with one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import multikernel as mk
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def boot_echo(machine: mk.Machine) -> mk.Instance:
+    """An instance that answers every message."""
+    echo = machine.create("echo", memory="32M")
+    echo.load(f"{IMAGES / 'echo.py'}:main")
+    echo.boot()
+    return echo
+
+
+def test_a_client_that_leaves_before_its_answers_ends_nothing() -> None:
+    """A server's loop replies to whoever asked; that one may be gone by then."""
+    with mk.Machine(memory="64M") as machine:
+        echo = boot_echo(machine)
+        with machine.connect("echo", capacity="64K") as other:
+            for _ in range(20):
+                with machine.connect("echo", capacity="4K") as leaves:
+                    leaves.send_many([b"x" * 100] * 20)
+                assert other.request(b"still there?", timeout=20).payload == b"still there?"
+        assert echo.state == "active"
+        assert echo.halt().reason == "halted"
+
+
+def test_the_view_counts_the_interrupts_that_were_raised_and_none_of_the_hosts() -> None:
+    """The host rings an instance for its own purposes; nobody asked for those to be counted."""
+    with mk.Machine(memory="64M") as machine:
+        boot_echo(machine)
+        with machine.connect("echo", capacity="64K") as link:
+            link.ipi(7)
+            link.request(b"", timeout=20)
+            assert "\nIpisReceived:\t1\n" in machine.proc["instances/echo/status"]
+            assert machine.proc["interrupts"].splitlines()[-1].split()[:2] == ["TOT:", "1"]
+
+
+def test_a_link_of_a_machine_that_was_closed_raises_closed() -> None:
+    """And no error of the machine's insides."""
+    with mk.Machine(memory="64M") as machine:
+        boot_echo(machine)
+        link = machine.connect("echo", capacity="64K")
+    try:
+        link.request(b"anybody?", timeout=20)
+    except mk.Closed:
+        pass
+    else:
+        raise AssertionError("a dead instance has answered")
+    link.close()
