@@ -53,8 +53,8 @@ struct mk_end {
 	const _Atomic uint32_t *peer_parked, *peer_bell, *peer_state, *peer_cpu; /* in the other's page */
 	struct mk_counters *counters;
 	struct mk_counters *wait_counters; /* of spins, parks and spurious wake-ups: the same, but for a host lane */
-	uint64_t mask;    /* capacity - 1 */
-	uint64_t spin_ns; /* how long the next wait spins, learned from the last ones */
+	uint64_t mask;                     /* capacity - 1 */
+	uint64_t spin_ns;                  /* how long the next wait spins, learned from the last ones */
 	uint64_t bad_value;
 	uint64_t looked;      /* CLOCK_MONOTONIC, ns: when the peer's life was last looked at */
 	int stop;             /* why nothing goes on: 0, -EBADMSG; senders also -EPIPE */
