@@ -56,6 +56,11 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(RUN, ignore_errors=True)
 
 
+# A shell that runs us in the background has SIGINT ignored, which children inherit: no test of a Ctrl-C would end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def cpus() -> tuple[int, ...]:
     """The first two cpus that this process may use; one where there is only one."""
