@@ -37,7 +37,8 @@ def sdist(tmp_path_factory) -> Path:
     run(sys.executable, "-c", build, copy.parent / "dist", cwd=copy)
     (archive,) = (copy.parent / "dist").glob("*.tar.gz")
     with tarfile.open(archive) as tar:
-        tar.extractall(copy.parent / "unpacked", filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from 3.11.4 on
+        tar.extractall(copy.parent / "unpacked", **safely)
     (unpacked,) = (copy.parent / "unpacked").iterdir()
     return unpacked
 

@@ -126,6 +126,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told in one line, or raised again
         status = _fail(error, "--json" in _before_dashes(arguments), debug=state.get("debug", False))
+        _drop_unwritten()
     return status
 
 
@@ -226,10 +227,24 @@ def _nobody_reads() -> bool:
     poll.register(descriptor, 0)  # errors are told without asking
     closed = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
     if closed:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, descriptor)
-        os.close(nothing)
+        _write_nowhere(descriptor)
     return closed
+
+
+def _drop_unwritten() -> None:
+    """What stdout did not take has been told; the interpreter would try it again at its end, and say so itself."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _write_nowhere(sys.stdout.fileno())
+
+
+def _write_nowhere(descriptor: int) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
 
 
 def _before_dashes(arguments: list[str]) -> list[str]:

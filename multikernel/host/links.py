@@ -14,6 +14,7 @@ import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from multikernel.errors import Closed, CorruptLane, MultikernelError, ResourceError, Timeout, from_wire
 from multikernel.host.registry import FIXED_MEMORY, Registry
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from multikernel.host.instance import Instance
     from multikernel.host.request import Request
     from multikernel.shm.channel import Document
+
+
+MOST_UNTAKEN = 16
+"""Offers that one incarnation has not answered, those included that are void by now. Their descriptors are in flight,
+and the system allows each user (but root) no more of those than a process may open: one instance that does not look
+must not use them up for everybody.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,8 @@ class Broker:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._offers: dict[int, _Offer] = {}
+        self._untaken: WeakKeyDictionary[Incarnation, set[int]] = WeakKeyDictionary()
+        self._taken = asyncio.Event()
         self._numbers = itertools.count(1)
 
     async def serve(self, party: Party, request: Request) -> Answer:
@@ -82,7 +92,7 @@ class Broker:
         instance = self._registry.find(to)
         run = _active(instance)
         # One that has not read its last offers gets no more of them: they would only pile up.
-        if not await run.wire.keeps_up(within):
+        if not await run.wire.keeps_up(within) or not await self._has_room(run, deadline):
             raise _busy(to, within)
         run = _active(instance)
         if instance.id == party.id:
@@ -107,6 +117,7 @@ class Broker:
                     },
                     [*fds, theirs.fileno(), party.pidfd],
                 )
+                self._untaken.setdefault(run, set()).add(link)
                 halves = await _first_answer(offer, deadline)
                 if halves is None:
                     raise _busy(to, within)
@@ -123,6 +134,9 @@ class Broker:
     def heard(self, instance: Instance, document: Document, fds: list[int]) -> None:
         """An instance's answer to an offer. One to no offer of its own, or one that is void by now, is dropped."""
         link = document.get("link")
+        if instance.run is not None and isinstance(link, int):
+            self._untaken.get(instance.run, set()).discard(link)
+            self._taken.set()
         offer = self._offers.get(link) if isinstance(link, int) else None
         if offer is None or offer.run is not instance.run or offer.answer.done():
             close_all(fds)
@@ -139,9 +153,21 @@ class Broker:
 
     def ended(self, run: Incarnation) -> None:
         """An incarnation is gone: what it was offered, it will not answer."""
+        self._untaken.pop(run, None)
+        self._taken.set()
         for offer in self._offers.values():
             if offer.run is run and not offer.answer.done():
                 offer.answer.set_exception(Closed(f"instance {run.instance_id} ended before it took the link"))
+
+    async def _has_room(self, run: Incarnation, deadline: float) -> bool:
+        """Wait until `run` has few enough offers before it; False when `deadline` has come."""
+        while len(self._untaken.get(run, ())) >= MOST_UNTAKEN:
+            self._taken.clear()
+            try:
+                await asyncio.wait_for(self._taken.wait(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                return False
+        return True
 
 
 def _active(instance: Instance) -> Incarnation:

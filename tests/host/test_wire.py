@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,16 @@ def test_peer_that_reads_late_gets_everything_in_order():
     in_loop(body)
 
 
+@pytest.fixture
+def descriptors():
+    """As many as the host allows itself: more than are usual for an ordinary user's process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("descriptors")
 def test_peer_that_never_reads_is_dropped_and_nothing_is_kept_for_it():
     async def body(side):
         before = len(os.listdir("/proc/self/fd"))
