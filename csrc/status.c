@@ -9,7 +9,7 @@
 
 #include "multikernel/atomic.h"
 
-#define TRIES 1000  /* of a reader whose copy is overwritten meanwhile */
+#define TRIES 10000 /* of a reader whose copy is overwritten meanwhile */
 #define PATIENCE 64 /* of them, for a writer that is in the middle to finish */
 
 /* --- latches ---------------------------------------------------------------------------------------------------- */
@@ -23,7 +23,8 @@ static void store_words(void *to, const void *from, size_t size)
 		uint64_t word;
 
 		memcpy(&word, (const char *)from + 8 * i, 8);
-		mk_store_relaxed(&words[i], word);
+		if (mk_load_relaxed(&words[i]) != word) /* a line that stays as it is stays with its readers */
+			mk_store_relaxed(&words[i], word);
 	}
 }
 

@@ -111,7 +111,8 @@ static void ring_when_parked(void *argument)
 		else
 			CHECK_EQ(mk_ipi_raise(tx, 1), 0);
 	}
-	CHECK_EQ(mk_load_relaxed(&tx->end.counters->wakes), r->rounds);
+	/* Once for a park at most; not at all where its last look found what we had published just before we looked. */
+	CHECK(mk_load_relaxed(&tx->end.counters->wakes) <= r->rounds);
 	mk_sender_close(tx);
 }
 

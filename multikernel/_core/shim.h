@@ -6,6 +6,7 @@
  * number for each wait: a call that came back with -EINTR is made again with the same one.
  */
 #include <errno.h>
+#include <sched.h>
 
 #include "multikernel/console.h"
 #include "multikernel/doorbell.h"
@@ -16,6 +17,7 @@
 #include "multikernel/status.h"
 
 #define MK_PY_CLOSED 1 /* in an end that was closed: nobody */
+#define MK_PY_LOOKING 2 /* busy: of one that is being inspected */
 
 /* Who is in an end: the address of a word of the calling thread's own. */
 static uintptr_t mk_py_self(void)
@@ -25,18 +27,26 @@ static uintptr_t mk_py_self(void)
 	return (uintptr_t)&here;
 }
 
+/* Acquire and, in leave, release: the next thread sees what this one left in the end. @return whose it was: 0, taken */
+static uintptr_t mk_py_take(struct mk_end *end, uintptr_t whose)
+{
+	uintptr_t had = 0;
+
+	atomic_compare_exchange_strong_explicit(&end->busy, &had, whose, memory_order_acquire, memory_order_relaxed);
+	return had;
+}
+
 /* Take an end for a call. @return 0; -ECHILD: this is a forked copy of it; -EBUSY: another call has it */
 static int mk_py_seize(struct mk_end *end)
 {
-	uintptr_t nobody = 0;
+	uintptr_t had;
 
 	if (end->generation != mk_fork_generation())
 		return -ECHILD;
-	/* Acquire and, in leave, release: the next thread sees what this one left in the end. */
-	return atomic_compare_exchange_strong_explicit(&end->busy, &nobody, mk_py_self(), memory_order_acquire,
-						       memory_order_relaxed)
-		       ? 0
-		       : -EBUSY;
+	/* Anybody may look at any time, for an instant: that is no second user, and not worth an error. */
+	while ((had = mk_py_take(end, mk_py_self())) == MK_PY_LOOKING)
+		sched_yield();
+	return had ? -EBUSY : 0;
 }
 
 static void mk_py_leave(struct mk_end *end)
@@ -561,7 +571,7 @@ struct mk_py_view {
 
 static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 {
-	int taken = mk_py_enter(end);
+	bool here = end->generation == mk_fork_generation() && !mk_py_take(end, MK_PY_LOOKING);
 
 	memset(view, 0, sizeof(*view));
 	view->capacity = end->shape.capacity;
@@ -570,8 +580,12 @@ static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 	view->bad_value = end->bad_value;
 	view->claimed_here = end->generation == mk_fork_generation();
 	view->gone = end->gone;
-	if (taken) /* another call has it: what it knows by itself will do */
+	if (!here) /* another call has it: what it knows by itself will do */
 		return;
+	if (!end->peer_map) {
+		mk_store_release(&end->busy, 0);
+		return;
+	}
 	const volatile struct mk_object *peer = end->peer_map;
 	view->peer_pid = peer->owner_pid;
 	view->peer_id = peer->owner_id;
