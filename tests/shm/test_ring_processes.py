@@ -548,20 +548,31 @@ def test_an_end_survives_handlers_that_raise_at_any_point(how):
         def receive(words: Words) -> None:
             received: list[int] = []
             ticks = 0
+            armed = False
+
+            def tick_once(*_: object) -> None:
+                nonlocal armed, ticks
+                if armed:  # none comes while the last is being counted
+                    armed = False
+                    ticks += 1
+                    raise Tick
+
+            signal.signal(signal.SIGALRM, tick_once)
             rx.fileno()
             done = False
             while not done:
                 try:
+                    armed = True
                     try:
                         while True:
-                            # Once each time: none comes while the last is being counted.
-                            alarm(random.uniform(1e-6, 1e-4))
+                            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
                             received += take()
                     except mk.Closed:
-                        signal.setitimer(signal.ITIMER_REAL, 0)
+                        armed = False
                         done = True
                 except Tick:
-                    ticks += 1
+                    pass
+            signal.setitimer(signal.ITIMER_REAL, 0)
             assert all(a < b for a, b in itertools.pairwise(received)), "twice, or out of order"
             assert count - 5 * ticks <= len(received) <= count
             assert ticks > 0
