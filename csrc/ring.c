@@ -1,8 +1,8 @@
-/* ring.c: the life of a lane's ends. What happens to messages is inline in lane.h.
+/* ring.c: the life of a lane's ends. What happens to messages is inline in send.h and receive.h.
  *
  * An end has one allocation, two mappings (its own page writable, the other's read-only) and up to four
  * descriptors (its side of the socket pair, the peer's pidfd, two for event loops). Everything the other side
- * wrote is checked here, at attach, or in lane.h, at each look.
+ * wrote is checked here, at attach, or in those two, at each look.
  */
 #include "multikernel/lane.h"
 

@@ -1,0 +1,106 @@
+/* end.h: what both ends of a lane have: their shape, their life (ring.c), and what to do after publishing.
+ *
+ * The protocol is in lane.h, which is the header to include.
+ */
+#ifndef MULTIKERNEL_END_H
+#define MULTIKERNEL_END_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "multikernel/atomic.h"
+#include "multikernel/memory.h"
+
+/* What was wrong when a lane was quarantined. */
+enum mk_bad {
+	MK_BAD_NOTHING = 0,
+	MK_BAD_HEAD = 1,   /* went backwards, or further than the ring is long, or lies between records */
+	MK_BAD_TAIL = 2,   /* went backwards, or beyond what was sent, or lies between records */
+	MK_BAD_LENGTH = 3, /* a record reaches beyond what was published */
+};
+
+enum mk_wait_policy {
+	MK_WAIT_ADAPTIVE = 0, /* spin as long as it pays, then sleep */
+	MK_WAIT_SPIN = 1,     /* never sleep */
+	MK_WAIT_PARK = 2,     /* sleep at once */
+};
+
+/* What both ends have. Private to the process. */
+struct mk_end {
+	struct mk_object shape;                                                  /* checked copy of the lane's header */
+	_Atomic uint32_t *parked, *bell, *state, *cpu;                           /* in the own page */
+	const _Atomic uint32_t *peer_parked, *peer_bell, *peer_state, *peer_cpu; /* in the other's page */
+	struct mk_counters *counters;
+	struct mk_counters *wait_counters; /* of spins, parks and spurious wake-ups: the same, but for a host lane */
+	uint64_t mask;                     /* capacity - 1 */
+	uint64_t spin_ns;                  /* how long the next wait spins, learned from the last ones */
+	uint64_t bad_value;
+	uint64_t looked;      /* CLOCK_MONOTONIC, ns: when the peer's life was last looked at */
+	int stop;             /* why nothing goes on: 0, -EBADMSG; senders also -EPIPE */
+	uint32_t bad;         /* enum mk_bad */
+	uint32_t rung;        /* the peer's parked word that was rung last */
+	uint32_t parks;       /* counts the own parks */
+	uint32_t empty_looks; /* in a row: every so often the peer's life is looked at */
+	uint32_t generation;  /* mk_fork_generation() at the claim */
+	int socket;           /* own side of the lane's socket pair: the bell of who sleeps in poll; -1 */
+	int pidfd;            /* of the peer's process; -1: not known */
+	int event;            /* descriptor for event loops, -1: not asked for */
+	int event_self;       /* eventfd that makes it readable from this side */
+	bool event_set;
+	bool pidfd_in_event, pidfd_in_set; /* watched there already */
+	bool fence;                        /* fence after each publish */
+	bool gone;                         /* the peer's process has ended, or nobody holds its end */
+	bool sending;                      /* a sender */
+	bool private_socket;               /* a ring's: descriptors that come over it are taken */
+	uint8_t policy;                    /* enum mk_wait_policy */
+	bool interpreted;    /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
+	bool signals_seen;   /* it has, and the wait goes on where it was */
+	int64_t waits_until; /* for bindings: tells a wait that goes on from the next one */
+	_Atomic uintptr_t busy; /* for bindings: one call at a time; whose, 0: nobody's */
+	void *own_map, *peer_map;
+	uint64_t own_map_size, peer_map_size;
+	struct mk_counters own_counters;
+};
+
+/* The first half of mk_sender_close and mk_receiver_close: all but the freeing, for who cannot know yet that
+ * nobody holds a pointer to the end. */
+MK_API void mk_end_close(struct mk_end *end);
+
+/* Whether the other end is closed or its process has ended. Cheap until it matters: a page is read each time,
+ * the system is asked once per millisecond at most unless @now. */
+MK_API bool mk_end_gone(struct mk_end *end, bool now);
+
+/* Ring the other side's bell if it is parked. Slow path of mk_notify. */
+MK_API void mk_ring_bell(struct mk_end *end);
+
+/* Take what lies in the own side of the socket pair. Sets end->gone at its end of file. */
+MK_API void mk_end_drain(struct mk_end *end);
+
+MK_API int mk_quarantine(struct mk_end *end, uint32_t bad, uint64_t value);
+
+/* P1, P2: after publishing, wake the other side if it asks for it. Pairs with the stores of parked in
+ * doorbell.c. Without the fence the load may be satisfied before the publishing store is visible; doorbell.h
+ * says why nothing is lost. */
+static inline void mk_notify(struct mk_end *end)
+{
+	if (mk_unlikely(end->fence))
+		mk_fence();
+	if (mk_unlikely(mk_load_relaxed(end->peer_parked) & MK_PARKED_MODE))
+		mk_ring_bell(end);
+}
+
+static inline uint64_t mk_record_size(uint64_t length)
+{
+	return (sizeof(struct mk_record) + length + MK_RECORD_ALIGN - 1) & ~(uint64_t)(MK_RECORD_ALIGN - 1);
+}
+
+/* The longest payload that a record in this lane can have. */
+static inline uint64_t mk_longest(const struct mk_end *end)
+{
+	uint64_t longest = end->mask + 1 - sizeof(struct mk_record);
+
+	return longest < UINT32_MAX ? longest : UINT32_MAX;
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* receive.h: the receiving end of a lane. The protocol, and what the calls return, is in lane.h: include that. */
+#ifndef MULTIKERNEL_RECEIVE_H
+#define MULTIKERNEL_RECEIVE_H
+
+#include "multikernel/end.h"
+
+struct mk_receiver {
+	struct mk_end end;
+	struct mk_consumer *own;
+	const struct mk_producer *peer;
+	const unsigned char *data;
+	uint64_t tail;                 /* released */
+	uint64_t next;                 /* peeked at: tail <= next <= head */
+	uint64_t head;                 /* the sender's, as last seen */
+	uint64_t looked, looked_bytes; /* messages between tail and next, counted when they are released */
+	uint32_t ipi_sequence;
+	uint64_t ipi_pending; /* vectors that have not been taken, a bit each */
+	uint64_t ipi_masked;
+	uint64_t ipi_behind; /* for bindings: 1 + where the record begins that waits for IPIs to be taken */
+	uint64_t ipi_served; /* the same, once they are */
+	uint64_t ipi_seen[MK_VECTORS];
+};
+
+/* A record as the receiver sees it: a checked copy of its header, and where its payload lies in the ring. */
+struct mk_message {
+	const void *payload; /* valid until released */
+	uint64_t id;
+	uint32_t length;
+	uint16_t type;
+	uint16_t subtype;
+};
+
+/* As mk_sender_claim, mk_sender_attach and mk_sender_close. */
+MK_API int mk_receiver_claim(struct mk_receiver **out, int consumer_fd, struct mk_counters *counters, uint32_t *why);
+MK_API int mk_receiver_attach(struct mk_receiver *rx, int producer_fd, int owned, int socket, int pidfd, uint32_t *why);
+MK_API void mk_receiver_close(struct mk_receiver *rx);
+
+static inline int mk_receiver_reload(struct mk_receiver *rx)
+{
+	/* A1, pairs with R1: every byte before head may be read. Input: copied, checked, used. */
+	uint64_t head = mk_load_acquire(&rx->peer->head);
+
+	if (mk_unlikely(head - rx->tail > rx->end.mask + 1 || head - rx->tail < rx->head - rx->tail ||
+			(head % MK_RECORD_ALIGN && !rx->end.shape.element)))
+		return mk_quarantine(&rx->end, MK_BAD_HEAD, head);
+	rx->head = head;
+	return 0;
+}
+
+/* At least @size bytes, one record's header or one element, after what was peeked at; -EPIPE only after one more
+ * look, for what the other side published before it ended. */
+static inline int mk_filled(struct mk_receiver *rx, uint64_t size)
+{
+	if (mk_likely(rx->head - rx->next >= size))
+		return rx->end.stop;
+	if (mk_unlikely(rx->end.stop || mk_receiver_reload(rx)))
+		return rx->end.stop;
+	if (mk_likely(rx->head == rx->next)) {
+		if (mk_likely(!mk_end_gone(&rx->end, false)))
+			return -EAGAIN;
+		if (mk_receiver_reload(rx))
+			return rx->end.stop;
+		if (rx->head == rx->next)
+			return -EPIPE;
+	}
+	/* Something, but less than the least that a sender publishes. */
+	if (mk_unlikely(rx->head - rx->next < size))
+		return mk_quarantine(&rx->end, MK_BAD_HEAD, rx->head);
+	return 0;
+}
+
+/* Look at the next record without giving its space back; the one after it is next. mk_release gives back all
+ * that was looked at. @return 0, -EAGAIN, -EPIPE, -EBADMSG */
+static inline int mk_peek(struct mk_receiver *rx, struct mk_message *message)
+{
+	const unsigned char *at = rx->data + (rx->next & rx->end.mask);
+	int result = mk_filled(rx, sizeof(struct mk_record));
+	struct mk_record header;
+	uint64_t size;
+
+	if (mk_unlikely(result))
+		return result;
+	/* Copied once: the sender's page may change under us. The volatile keeps the compiler from reading twice. */
+	header.length = *(const volatile uint32_t *)(const void *)at;
+	header.type = *(const volatile uint16_t *)(const void *)(at + offsetof(struct mk_record, type));
+	header.subtype = *(const volatile uint16_t *)(const void *)(at + offsetof(struct mk_record, subtype));
+	header.id = *(const volatile uint64_t *)(const void *)(at + offsetof(struct mk_record, id));
+	size = mk_record_size(header.length);
+	if (mk_unlikely(size > rx->head - rx->next)) {
+		mk_quarantine(&rx->end, MK_BAD_LENGTH, header.length);
+		return -EBADMSG; /* a constant: the compiler then knows that 0 comes with a message */
+	}
+	message->payload = at + sizeof(struct mk_record);
+	message->id = header.id;
+	message->length = header.length;
+	message->type = header.type;
+	message->subtype = header.subtype;
+	rx->next += size;
+	rx->looked++;
+	rx->looked_bytes += header.length;
+	return 0;
+}
+
+/* Give back the space of everything that was looked at. */
+static inline void mk_release(struct mk_receiver *rx)
+{
+	if (rx->tail == rx->next)
+		return;
+	rx->tail = rx->next;
+	/* R2, pairs with A2 in mk_sender_reload: our reads of the records are over. */
+	mk_store_release(&rx->own->tail, rx->tail);
+	mk_count(&rx->end.counters->received, rx->looked);
+	mk_count(&rx->end.counters->received_bytes, rx->looked_bytes);
+	rx->looked = rx->looked_bytes = 0;
+	mk_notify(&rx->end);
+}
+
+/* Un-look: what was peeked at since the last release is next again. */
+static inline void mk_unpeek(struct mk_receiver *rx)
+{
+	rx->next = rx->tail;
+	rx->looked = rx->looked_bytes = 0;
+}
+
+/* Look at up to @count elements in a row. @return how many; -EAGAIN, -EPIPE, -EBADMSG */
+static inline int64_t mk_peek_elements(struct mk_receiver *rx, uint64_t count, const void **elements)
+{
+	uint64_t size = rx->end.shape.element;
+	uint64_t there;
+	int result;
+
+	if (mk_unlikely(!size))
+		return -EINVAL;
+	result = mk_filled(rx, size);
+	if (mk_unlikely(result))
+		return result;
+	there = (rx->head - rx->next) / size;
+	if (there < count && !mk_receiver_reload(rx))
+		there = (rx->head - rx->next) / size;
+	if (count > there)
+		count = there;
+	*elements = rx->data + (rx->next & rx->end.mask);
+	rx->next += count * size;
+	rx->looked += count;
+	rx->looked_bytes += count * size;
+	return (int64_t)count;
+}
+
+#endif
