@@ -10,6 +10,7 @@
 
 #include "multikernel/console.h"
 #include "multikernel/doorbell.h"
+#include "multikernel/histogram.h"
 #include "multikernel/lane.h"
 #include "multikernel/memory.h"
 #include "multikernel/probe.h"
@@ -651,4 +652,12 @@ static int mk_py_read_image(const struct mk_machine *m, uint32_t slot, struct mk
 	if (slot >= MK_IMAGES)
 		return -EINVAL;
 	return mk_latch_read(&m->images[slot].latch, m->images[slot].copies, record, sizeof(*record));
+}
+
+/* --- histograms -------------------------------------------------------------------------------------------------- */
+
+static void mk_py_histogram_record_many(struct mk_histogram *histogram, const uint64_t *values, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		mk_histogram_record(histogram, values[i]);
 }
