@@ -13,8 +13,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 
-# What the extension module is compiled from.
-CORE := setup.py $(wildcard multikernel/_core/build.py multikernel/_core/*.h csrc/*.[ch] csrc/include/multikernel/*.h)
+# What the extension modules are compiled from.
+CORE := setup.py $(filter-out %/_native.c %/hot_docs.h,$(wildcard multikernel/_core/build.py multikernel/_core/calls.py \
+	multikernel/_core/*.[ch] csrc/*.[ch] csrc/include/multikernel/*.h))
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/* csrc/tests/run)
 
 .PHONY: help setup demo test test-c bench lint types check format lock clean
@@ -29,6 +30,7 @@ demo: setup ## run the demo (ARGS="--cpus 0-1")
 
 test: setup test-c ## run every test, C and Python (ARGS="-k ring" for pytest)
 	@$(PY) -m pytest $(ARGS)
+	@[ -n "$(ARGS)" ] || MULTIKERNEL_HOT_CALLS=cffi $(PY) -m pytest -q tests/core tests/shm # again, without the extension
 
 test-c: ## run the C core's tests: plain, with ASan and UBSan, with TSan
 	@scripts/prerequisites $(PYTHON) >/dev/null
@@ -40,7 +42,7 @@ bench: setup ## measure, beside os.pipe and multiprocessing
 lint: setup ## check Python and C sources for style and likely bugs
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@git ls-files -co --exclude-standard 'csrc/*.[ch]' | xargs $(VENV)/bin/clang-format --dry-run -Werror
+	@git ls-files -co --exclude-standard 'csrc/*.[ch]' 'multikernel/_core/hot*.[ch]' multikernel/_core/ends.h | xargs $(VENV)/bin/clang-format --dry-run -Werror
 	@$(MAKE) -C csrc analyze
 	@for script in $(SHELL_SCRIPTS); do bash -n "$$script" || exit; done
 
@@ -54,14 +56,14 @@ check: ## what CI runs
 format: setup ## bring Python and C sources into form
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix --select I .
-	@git ls-files -co --exclude-standard 'csrc/*.[ch]' | xargs $(VENV)/bin/clang-format -i
+	@git ls-files -co --exclude-standard 'csrc/*.[ch]' 'multikernel/_core/hot*.[ch]' multikernel/_core/ends.h | xargs $(VENV)/bin/clang-format -i
 
 lock: ## remake requirements-dev.lock (of Python 3.11, so that it is good for all later ones)
 	@scripts/lock requirements-dev.lock
 
 clean: ## remove what make has made, .venv too
 	@$(MAKE) -C csrc clean
-	@rm -rf $(VENV) build dist *.egg-info multikernel/_core/*.so .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) build dist *.egg-info multikernel/_core/*.so multikernel/_core/hot_docs.h .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A .venv is made anew when its Python is gone or when the checkout was moved or copied: it holds absolute paths.

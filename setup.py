@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sysconfig
+import runpy
 
 from setuptools import setup
 
-# One wheel serves every CPython from 3.11 on (stable ABI), but for a free-threaded build, which has none.
-free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+build = runpy.run_path("multikernel/_core/build.py")
 
+# One wheel serves every CPython from 3.11 on (stable ABI), but for a free-threaded build, which has none.
 setup(
     cffi_modules=["multikernel/_core/build.py:ffibuilder"],
-    options={} if free_threaded else {"bdist_wheel": {"py_limited_api": "cp311"}},
+    ext_modules=build["extension"](),
+    options={} if build["free_threaded"] else {"bdist_wheel": {"py_limited_api": "cp311"}},
 )

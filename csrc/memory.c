@@ -226,10 +226,17 @@ static int membarrier(int command)
 
 int mk_membarrier_register(void)
 {
-	return membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
+	int result = membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
+
+	return result ? result : membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
 }
 
 int mk_membarrier(void)
 {
 	return membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED);
+}
+
+int mk_membarrier_own(void)
+{
+	return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 }

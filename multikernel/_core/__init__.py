@@ -1,16 +1,35 @@
-"""The binding to the C core (cffi, API mode). Only `shm`, `ipi`, `kernel` and `tools` import it.
+"""The binding to the C core. Only `shm`, `ipi`, `kernel` and `tools` import it.
 
-`lib` has the functions of csrc/ and of shim.h, `ffi` makes the C objects that they take. A negative result is a
-negated errno; `failure` turns one into an `OSError` for the calls that can only fail as a system call does.
+Two halves over one core. `lib` (cffi, API mode) has the functions of csrc/ and of shim.h, `ffi` makes the C objects
+that they take; this half is complete. `SendCalls` and `RecvCalls` are the calls of which a program makes millions, in C
+where there is the extension `_hot`, and over cffi otherwise (PyPy, or MULTIKERNEL_HOT_CALLS=cffi in the environment).
+
+A negative result is a negated errno; `failure` turns one into an `OSError` for the calls that can only fail as a system
+call does.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from typing import TYPE_CHECKING
 
 from ._native import ffi, lib
 
-__all__ = ["failure", "ffi", "lib"]
+__all__ = ["HOT_CALLS", "RecvCalls", "SendCalls", "failure", "ffi", "lib"]
+
+HOT_CALLS = os.environ.get("MULTIKERNEL_HOT_CALLS") or ("extension" if sys.implementation.name == "cpython" else "cffi")
+"""Which half does them: "extension" or "cffi"."""
+
+if TYPE_CHECKING or HOT_CALLS == "cffi":
+    from .calls import RecvCalls, SendCalls
+elif HOT_CALLS == "extension":
+    from . import _hot
+    from ._hot import RecvCalls, SendCalls
+
+    _hot.bind(int(ffi.cast("uintptr_t", lib.mk_py_hot_core())))
+else:
+    raise ImportError(f"MULTIKERNEL_HOT_CALLS={HOT_CALLS!r}: there are 'extension' and 'cffi'")
 
 
 def failure(code: int, what: str) -> OSError:

@@ -1,21 +1,33 @@
-"""Build the cffi module `multikernel._core._native` from csrc/ and the declarations in cdefs*.h.
+"""How the two halves of the binding are built: `_native` (cffi) from csrc/ and cdefs*.h, `_hot` from hot*.c.
 
-Named by setup.py (`cffi_modules`). With MULTIKERNEL_SANITIZE=address,undefined in the environment the core is
-built with those sanitizers.
+Named by setup.py. With MULTIKERNEL_SANITIZE=address,undefined in the environment both are built with those sanitizers.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import os
+import sys
+import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 from cffi import FFI
+from setuptools import Extension
 
 here = Path(__file__).parent if "__file__" in globals() else Path("multikernel/_core")
 root = here.parent.parent
-sources = sorted(str(path.relative_to(root)) for path in (root / "csrc").glob("*.c"))
+free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 sanitize = os.environ.get("MULTIKERNEL_SANITIZE")
 sanitizer_flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer"] if sanitize else []
+flags = ["-std=c11", "-O2", "-fvisibility=hidden", "-pthread", *sanitizer_flags]
+links = ["-pthread", *sanitizer_flags]
+
+
+def relative(paths: Iterable[Path]) -> list[str]:
+    return sorted(os.path.relpath(path, root) for path in paths)
+
 
 ffibuilder = FFI()
 for declarations in sorted(here.glob("cdefs*.h")):
@@ -23,12 +35,49 @@ for declarations in sorted(here.glob("cdefs*.h")):
 ffibuilder.set_source(
     "multikernel._core._native",
     (here / "shim.h").read_text(),
-    sources=sources,
-    include_dirs=[str(root / "csrc" / "include")],
+    sources=relative((root / "csrc").glob("*.c")),
+    include_dirs=["csrc/include", "multikernel/_core"],
     define_macros=[("_GNU_SOURCE", None)],
-    extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-pthread", *sanitizer_flags],
-    extra_link_args=["-pthread", *sanitizer_flags],
+    extra_compile_args=flags,
+    extra_link_args=links,
 )
+
+
+def docstrings() -> str:
+    """The C methods' docstrings, from calls.py: a macro for each, with its signature in front."""
+    lines = []
+    classes = [node for node in ast.parse((here / "calls.py").read_text()).body if isinstance(node, ast.ClassDef)]
+    for kind in classes:
+        for call in kind.body:
+            if not isinstance(call, ast.FunctionDef) or call.name.startswith("_"):
+                continue
+            for argument in (*call.args.posonlyargs, *call.args.args):
+                argument.annotation = None
+            signature = "(" + ast.unparse(call.args).replace("self", "$self", 1) + ")"
+            text = f"{call.name}{signature}\n--\n\n{ast.get_docstring(call)}"
+            lines.append(f"#define DOC_{kind.name}_{call.name} {json.dumps(text)}\n")
+    return "".join(lines)
+
+
+def extension() -> list[Extension]:
+    """The extension, with the stable ABI but on a free-threaded build; none on other interpreters than CPython."""
+    if sys.implementation.name != "cpython":
+        return []
+    (here / "hot_docs.h").write_text(docstrings())
+    limited = [] if free_threaded else [("Py_LIMITED_API", "0x030b0000")]
+    return [
+        Extension(
+            "multikernel._core._hot",
+            sources=relative(here.glob("hot*.c")),
+            depends=relative([*here.glob("*.h"), *(root / "csrc/include/multikernel").glob("*.h")]),
+            include_dirs=["csrc/include", "multikernel/_core"],
+            define_macros=[("_GNU_SOURCE", None), ("MK_API", ""), *limited],
+            extra_compile_args=[*flags, "-Wall", "-Wextra", "-Werror"],
+            extra_link_args=links,
+            py_limited_api=not free_threaded,
+        )
+    ]
+
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)

@@ -70,7 +70,8 @@ void mk_py_recover_receiver(struct mk_receiver *rx);
 struct mk_end *mk_py_sender_end(struct mk_sender *tx);
 struct mk_end *mk_py_receiver_end(struct mk_receiver *rx);
 int mk_py_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id, const char *payload, uint64_t length, int64_t deadline);
-int64_t mk_py_send_many(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id, const void *const *payloads, const uint64_t *lengths, int64_t count, int64_t deadline, int *why);
+struct mk_py_batch { int64_t records, pieces; int why; };
+void mk_py_send_many(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id, const void *const *pieces, const uint64_t *lengths, const uint32_t *counts, int64_t count, int64_t deadline, struct mk_py_batch *done);
 int64_t mk_py_send_elements(struct mk_sender *tx, const char *elements, int64_t count, int64_t deadline, int *why);
 int mk_py_reserve(struct mk_sender *tx, uint64_t n, void **slot, int64_t deadline);
 int mk_py_commit(struct mk_sender *tx, uint64_t n, uint16_t type, uint16_t subtype, uint64_t id);
@@ -95,6 +96,7 @@ int mk_py_read_counters(struct mk_end *end, struct mk_counters_copy *copy);
 int mk_py_event(struct mk_end *end);
 void mk_py_inspect(struct mk_end *end, struct mk_py_view *view);
 int mk_py_policy(struct mk_end *end, int policy);
+const void *mk_py_hot_core(void);
 
 struct mk_wait_set *mk_wait_set_new(void);
 void mk_wait_set_free(struct mk_wait_set *set);

@@ -1,72 +1,17 @@
 /* shim.h: what the binding adds to the core, compiled into the cffi module.
  *
- * An interpreter may call one end from two threads, or from a forked copy: each call enters the end and leaves it
- * again, and who finds it taken is told so (-EBUSY, -ECHILD). A call that hands out memory of the ring (a view) keeps
- * the end until it is given back. Deadlines are CLOCK_MONOTONIC nanoseconds; 0: do not wait; < 0: none, and another
- * number for each wait: a call that came back with -EINTR is made again with the same one.
+ * Each call enters its end and leaves it again (ends.h). Deadlines are CLOCK_MONOTONIC nanoseconds; 0: do not wait;
+ * < 0: none, and another number for each wait: a call that came back with -EINTR is made again with the same one.
  */
-#include <errno.h>
-#include <sched.h>
+#include "ends.h"
+#include "hot_core.h"
 
 #include "multikernel/console.h"
-#include "multikernel/doorbell.h"
 #include "multikernel/histogram.h"
-#include "multikernel/lane.h"
 #include "multikernel/memory.h"
 #include "multikernel/probe.h"
 #include "multikernel/process.h"
 #include "multikernel/status.h"
-
-#define MK_PY_CLOSED 1 /* in an end that was closed: nobody */
-#define MK_PY_LOOKING 2 /* busy: of one that is being inspected */
-
-/* Who is in an end: the address of a word of the calling thread's own. */
-static uintptr_t mk_py_self(void)
-{
-	static _Thread_local uint32_t here;
-
-	return (uintptr_t)&here;
-}
-
-/* Acquire and, in leave, release: the next thread sees what this one left in the end. @return whose it was: 0, taken */
-static uintptr_t mk_py_take(struct mk_end *end, uintptr_t whose)
-{
-	uintptr_t had = 0;
-
-	atomic_compare_exchange_strong_explicit(&end->busy, &had, whose, memory_order_acquire, memory_order_relaxed);
-	return had;
-}
-
-/* Take an end for a call. @return 0; -ECHILD: this is a forked copy of it; -EBUSY: another call has it */
-static int mk_py_seize(struct mk_end *end)
-{
-	uintptr_t had;
-
-	if (end->generation != mk_fork_generation())
-		return -ECHILD;
-	/* Anybody may look at any time, for an instant: that is no second user, and not worth an error. */
-	while ((had = mk_py_take(end, mk_py_self())) == MK_PY_LOOKING)
-		sched_yield();
-	return had ? -EBUSY : 0;
-}
-
-static void mk_py_leave(struct mk_end *end)
-{
-	mk_event_settle(end);
-	mk_store_release(&end->busy, 0);
-}
-
-/* As mk_py_seize, for what needs the other side: -ENOTCONN before it was attached. */
-static int mk_py_enter(struct mk_end *end)
-{
-	int result = mk_py_seize(end);
-
-	if (!result && !end->peer_map) {
-		mk_store_release(&end->busy, 0);
-		return -ENOTCONN;
-	}
-	return result;
-}
 
 /* Whether memory that was lent out is still to be given back: not in a process forked since, where it is not mapped. */
 static int mk_py_lent(struct mk_end *end)
@@ -77,7 +22,9 @@ static int mk_py_lent(struct mk_end *end)
 /* Whether this thread is in the end: its interpreter left a call by an exception between taking and giving back. */
 static int mk_py_stranded(struct mk_end *end)
 {
-	return end->generation == mk_fork_generation() && mk_load_relaxed(&end->busy) == mk_py_self();
+	if (end->generation != mk_fork_generation())
+		return 0;
+	return mk_load_relaxed(&end->busy) == mk_py_self() || (end->bias == mk_py_self() && mk_load_relaxed(&end->held));
 }
 
 /* Close an end for good. It stays taken, and its memory is there until mk_py_drop_*: a call that another thread was
@@ -88,8 +35,20 @@ static int mk_py_close(struct mk_end *end)
 
 	if (result == -EBUSY)
 		return result;
+	if (!result && end->by_bias) { /* nobody enters by it any more; who tries to enter by busy at this moment finds us */
+		uintptr_t nobody = 0;
+
+		mk_store_relaxed(&end->shared, 2);
+		while (!atomic_compare_exchange_weak_explicit(&end->busy, &nobody, MK_PY_CLOSED, memory_order_relaxed,
+							      memory_order_relaxed)) {
+			nobody = 0;
+			sched_yield();
+		}
+	}
 	mk_store_relaxed(&end->busy, MK_PY_CLOSED);
 	mk_end_close(end);
+	if (!result && end->by_bias)
+		mk_store_release(&end->held, 0);
 	return 0;
 }
 
@@ -113,7 +72,6 @@ static struct mk_end *mk_py_receiver_end(struct mk_receiver *rx)
 	return &rx->end;
 }
 
-#define MK_PY_LIFE_NS 1000000 /* a call that does not wait asks the system this often whether the peer lives */
 
 /* Only the wait that has asked for a look for signals may take it for done: not the one after it, should a handler have
  * ended that one by an exception. */
@@ -148,6 +106,12 @@ static int mk_py_wait_until(struct mk_end *end, int64_t deadline)
 
 /* --- sending ---------------------------------------------------------------------------------------------------- */
 
+/* The id of the next record: the caller's, or with 0 the lane's own count. */
+static uint64_t mk_py_id(struct mk_sender *tx, uint64_t id)
+{
+	return id ? id : ++tx->last_id;
+}
+
 static int mk_py_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id, const void *payload,
 		      uint64_t length, int64_t deadline)
 {
@@ -155,6 +119,7 @@ static int mk_py_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uin
 
 	if (result)
 		return result;
+	id = mk_py_id(tx, id);
 	while ((result = mk_send(tx, type, subtype, id, payload, length)) == -EAGAIN) {
 		mk_count(&tx->end.counters->stalls, 1);
 		result = mk_py_wait_until(&tx->end, deadline);
@@ -165,40 +130,64 @@ static int mk_py_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uin
 	return result;
 }
 
-/* Records that are published together: put each, then publish. A full ring publishes what is there and waits.
- * @return how many were put; the reason to stop early is in *why */
-static int64_t mk_py_send_many(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id,
-			       const void *const *payloads, const uint64_t *lengths, int64_t count, int64_t deadline,
-			       int *why)
+/* How far a batch has come, and why it stopped. */
+struct mk_py_batch {
+	int64_t records, pieces;
+	int why;
+};
+
+/* Put one record of @count pieces. @return 0, -EAGAIN ... */
+static int mk_py_put(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id, const void *const *pieces,
+		     const uint64_t *lengths, uint32_t count)
 {
-	int64_t done = 0;
+	uint64_t total = 0;
+	void *slot;
+	int result;
 
-	*why = mk_py_enter(&tx->end);
-	if (*why)
-		return 0;
-	while (done < count) {
-		void *slot;
+	for (uint32_t i = 0; i < count; i++)
+		if (__builtin_add_overflow(total, lengths[i], &total))
+			return -EMSGSIZE;
+	result = mk_reserve(tx, total, &slot);
+	if (result)
+		return result;
+	for (uint32_t i = 0; i < count; i++) {
+		if (lengths[i])
+			memcpy(slot, pieces[i], lengths[i]);
+		slot = (char *)slot + lengths[i];
+	}
+	return mk_finish(tx, total, type, subtype, mk_py_id(tx, id));
+}
 
-		*why = mk_reserve(tx, lengths[done], &slot);
-		if (*why == -EAGAIN) {
+/* Records that are published together: put each, then publish. A full ring publishes what is there and waits.
+ * @param done  where to begin, and where it ended */
+static void mk_py_send_many(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id,
+			    const void *const *pieces, const uint64_t *lengths, const uint32_t *counts, int64_t count,
+			    int64_t deadline, struct mk_py_batch *done)
+{
+	done->why = mk_py_enter(&tx->end);
+	if (done->why)
+		return;
+	while (done->records < count) {
+		uint32_t n = counts[done->records];
+
+		done->why = mk_py_put(tx, type, subtype, id, pieces + done->pieces, lengths + done->pieces, n);
+		if (done->why == -EAGAIN) {
 			mk_publish(tx);
 			mk_count(&tx->end.counters->stalls, 1);
-			*why = mk_py_wait_until(&tx->end, deadline);
-			if (!*why)
+			done->why = mk_py_wait_until(&tx->end, deadline);
+			if (!done->why)
 				continue;
 		}
-		if (*why)
+		if (done->why)
 			break;
-		if (lengths[done])
-			memcpy(slot, payloads[done], lengths[done]);
-		mk_finish(tx, lengths[done], type, subtype, id + (uint64_t)done);
-		done++;
+		done->records++;
+		done->pieces += n;
+		id += id != 0;
 	}
 	int published = mk_publish(tx);
-	if (!*why)
-		*why = published;
+	if (!done->why)
+		done->why = published;
 	mk_py_leave(&tx->end);
-	return done;
 }
 
 static int64_t mk_py_send_elements(struct mk_sender *tx, const void *elements, int64_t count, int64_t deadline, int *why)
@@ -255,7 +244,8 @@ static int mk_py_commit(struct mk_sender *tx, uint64_t n, uint16_t type, uint16_
 
 	if (result)
 		return result;
-	result = tx->end.shape.element ? mk_finish_elements(tx, n) : mk_finish(tx, n, type, subtype, id);
+	result = tx->end.shape.element ? mk_finish_elements(tx, n)
+				       : mk_finish(tx, n, type, subtype, mk_py_id(tx, id));
 	tx->reserved = 0;
 	if (!result)
 		result = mk_publish(tx);
@@ -294,8 +284,6 @@ static int mk_py_ipi(struct mk_sender *tx, unsigned vector)
 
 /* --- receiving -------------------------------------------------------------------------------------------------- */
 
-/* Look at up to @limit records; wait for the first only. Keeps the end on success: mk_py_release gives it back.
- * @return how many; -ENOMSG: an IPI waits that was raised before the next record; -EAGAIN, -EPIPE ... */
 /* Whether an IPI is to be taken before the record at @next. One round of taking is enough: whoever raises them without
  * a pause would otherwise keep us from the records that came after the first ones. */
 static bool mk_py_ipi_first(struct mk_receiver *rx, uint64_t next, bool record)
@@ -474,7 +462,7 @@ static int mk_py_ready(struct mk_end *end)
 	if (result)
 		return result;
 	result = mk_end_ready(end);
-	mk_store_release(&end->busy, 0); /* nothing was taken: there is nothing to settle */
+	mk_py_unseize(end);
 	return result;
 }
 
@@ -572,7 +560,9 @@ struct mk_py_view {
 
 static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 {
-	bool here = end->generation == mk_fork_generation() && !mk_py_take(end, MK_PY_LOOKING);
+	bool mine = end->bias == mk_py_self();
+	bool here = end->generation == mk_fork_generation() &&
+		    !(mine ? mk_py_seize(end) : mk_py_take(end, MK_PY_LOOKING));
 
 	memset(view, 0, sizeof(*view));
 	view->capacity = end->shape.capacity;
@@ -584,7 +574,7 @@ static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 	if (!here) /* another call has it: what it knows by itself will do */
 		return;
 	if (!end->peer_map) {
-		mk_store_release(&end->busy, 0);
+		mk_py_unseize(end);
 		return;
 	}
 	const volatile struct mk_object *peer = end->peer_map;
@@ -609,6 +599,7 @@ static int mk_py_policy(struct mk_end *end, int policy)
 		return -EINVAL;
 	end->policy = (uint8_t)policy;
 	end->interpreted = true;
+	mk_py_bias(end);
 	return 0;
 }
 
@@ -660,4 +651,27 @@ static void mk_py_histogram_record_many(struct mk_histogram *histogram, const ui
 {
 	for (size_t i = 0; i < count; i++)
 		mk_histogram_record(histogram, values[i]);
+}
+
+/* --- the extension ------------------------------------------------------------------------------------------------- */
+
+static const void *mk_py_hot_core(void)
+{
+	static const struct mk_hot_core core = {
+		.size = sizeof(core),
+		.abi = MK_ABI_VERSION,
+		.end_size = sizeof(struct mk_end),
+		.end_gone = mk_end_gone,
+		.ring_bell = mk_ring_bell,
+		.quarantine = mk_quarantine,
+		.ipi_look = mk_ipi_look,
+		.wait = mk_wait,
+		.end_ready = mk_end_ready,
+		.event_settle = mk_event_settle,
+		.now = mk_now,
+		.fork_generation = mk_fork_generation,
+		.membarrier_own = mk_membarrier_own,
+	};
+
+	return &core;
 }

@@ -72,7 +72,7 @@ class HostLane:
     def shutdown(self) -> None:
         """Ask the instance to halt. Never waits; nothing happens to one that is gone, or has ruined its lane."""
         if self._attached:
-            self._quietly(lambda: self._sender.try_send(_SHUTDOWN.pack(_GRACEFUL, 0), SYSTEM, SHUTDOWN, 0))
+            self._quietly(lambda: self._sender.try_send(_SHUTDOWN.pack(_GRACEFUL, 0), SYSTEM, SHUTDOWN))
 
     def ring(self) -> None:
         """Raise IPI 0. Never waits."""

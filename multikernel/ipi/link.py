@@ -99,7 +99,7 @@ class Link:
     def try_send(self, payload: Any, *, type: int = USER, subtype: int = 0) -> bool:  # noqa: A002
         """As `send`, without waiting: whether there was room."""
         check_type(type, subtype)
-        return self._saying(lambda: self._sender.try_send(payload, type, subtype, self._next_id()))
+        return self._saying(lambda: self._sender.try_send(payload, type, subtype, id_=self._next_id()))
 
     def send_many(
         self,
@@ -128,7 +128,7 @@ class Link:
         check_type(type, subtype)
         if n < 0:
             raise ValueError(f"reserve({n}): the least is 0")
-        take, give = self._sender.reservation(n, type, subtype, self._next_id, timeout)
+        take, give = self._sender.reservation(n, type, subtype, timeout, id_=self._next_id())
         return View(
             lambda: self._saying(take),
             lambda ended_well: self._saying(lambda: give(ended_well)),
@@ -400,7 +400,7 @@ class Link:
         return self._id
 
     def _put(self, payload: Any, type_: int, subtype: int, id_: int, timeout: float | None) -> None:
-        self._saying(lambda: self._sender.send(payload, type_, subtype, id_, timeout))
+        self._saying(lambda: self._sender.send(payload, type_, subtype, timeout, id_=id_))
 
     def _put_many(
         self, messages: Iterable[Any], type_: int, subtype: int, timeout: float | None, *, at_once: bool
@@ -408,7 +408,9 @@ class Link:
         check_type(type_, subtype)
         payloads = list(messages)
         first, self._id = self._id + 1, self._id + len(payloads)
-        return self._saying(lambda: self._sender.send_many(payloads, type_, subtype, first, timeout, at_once=at_once))
+        return self._saying(
+            lambda: self._sender.send_many(payloads, type_, subtype, timeout, id_=first, at_once=at_once)
+        )
 
     def _saying(self, call: Callable[[], T]) -> T:
         """A call of the sending end: it may read the socket that both ends share."""

@@ -66,6 +66,11 @@ class LaneReceiver(LaneEnd):
         self._rx = self._slot[0]
         return lib.mk_py_receiver_end(self._rx)
 
+    @property
+    def address(self) -> int:
+        """Where the core's end lies, for the extension's calls."""
+        return int(ffi.cast("uintptr_t", self._rx))
+
     # --- records
 
     def receive(self, until: int, *, hold: bool = False) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from multikernel._core import ffi, lib
 from multikernel.errors import Closed, MultikernelError
@@ -26,6 +26,10 @@ def as_buffer(payload: Any) -> tuple[Any, int]:
     if "O" in view.format:
         raise TypeError("a message is bytes; this holds references to Python objects: pickle them")
     return ffi.from_buffer(view), view.nbytes
+
+
+def _pieces(payload: Any) -> Sequence[Any]:
+    return payload if isinstance(payload, (list, tuple)) else (payload,)
 
 
 class LaneSender(LaneEnd):
@@ -50,8 +54,16 @@ class LaneSender(LaneEnd):
         self._tx = self._slot[0]
         return lib.mk_py_sender_end(self._tx)
 
-    def send(self, payload: Any, type_: int, subtype: int, id_: int, timeout: float | None) -> None:
-        """Send one record, waiting for room."""
+    @property
+    def address(self) -> int:
+        """Where the core's end lies, for the extension's calls."""
+        return int(ffi.cast("uintptr_t", self._tx))
+
+    def send(self, payload: Any, type_: int, subtype: int, timeout: float | None, *, id_: int = 0) -> None:
+        """Send one record, waiting for room. id_: 0: the lane numbers it."""
+        if isinstance(payload, (list, tuple)):
+            self.send_many([payload], type_, subtype, timeout, id_=id_)
+            return
         buffer, length = as_buffer(payload)
         until = deadline(timeout)
         code = lib.mk_py_send(self._open(), type_, subtype, id_, buffer, length, until)
@@ -60,8 +72,10 @@ class LaneSender(LaneEnd):
         if code:
             self.fail(code, timeout=timeout, length=length)
 
-    def try_send(self, payload: Any, type_: int, subtype: int, id_: int) -> bool:
+    def try_send(self, payload: Any, type_: int, subtype: int, *, id_: int = 0) -> bool:
         """Send one record if there is room at once."""
+        if isinstance(payload, (list, tuple)):
+            return self.send_many([payload], type_, subtype, None, id_=id_, at_once=True) == 1
         buffer, length = as_buffer(payload)
         code = lib.mk_py_send(self._open(), type_, subtype, id_, buffer, length, AT_ONCE)
         if code and code != -errno.EAGAIN:
@@ -73,28 +87,39 @@ class LaneSender(LaneEnd):
         payloads: Sequence[Any],
         type_: int,
         subtype: int,
-        id_: int,
         timeout: float | None,
         *,
+        id_: int = 0,
         at_once: bool = False,
     ) -> int:
-        """Send all, publishing many at a time; the records' ids count up from `id_`. Errors carry `.sent`."""
+        """Send all, publishing many at a time. Errors carry `.sent`.
+
+        Args:
+            payloads: each a buffer, or a list or tuple of buffers, which become one record.
+            type_: of all.
+            subtype: of all.
+            timeout: seconds for all of them.
+            id_: of the first, the others count up from it; 0: the lane numbers them.
+            at_once: do not wait: as many as there is room for.
+        """
         until = AT_ONCE if at_once else deadline(timeout)
-        buffers = [as_buffer(payload) for payload in payloads]
+        records = [_pieces(payload) for payload in payloads]
+        buffers = [as_buffer(piece) for pieces in records for piece in pieces]
         starts = [ffi.from_buffer(buffer) if type(buffer) is bytes else buffer for buffer, _ in buffers]
         pointers = ffi.new("const void *[]", starts)
         lengths = ffi.new("uint64_t[]", [length for _, length in buffers])
-        count = len(buffers)
-        why = ffi.new("int *")
-        sent = 0
-        while sent < count:
-            sent += lib.mk_py_send_many(
-                self._open(), type_, subtype, id_ + sent, pointers + sent, lengths + sent, count - sent, until, why
-            )
-            length = buffers[sent][1] if sent < count else 0
-            if not self._goes_on(why[0], sent, length, timeout, at_once=at_once):
+        counts = ffi.new("uint32_t[]", [len(pieces) for pieces in records])
+        count = len(records)
+        done = ffi.new("struct mk_py_batch *")  # how far it has come
+        while done.records < count:
+            first = id_ and id_ + done.records
+            lib.mk_py_send_many(self._open(), type_, subtype, first, pointers, lengths, counts, count, until, done)
+            length = 0
+            if done.records < count:
+                length = sum(lengths[done.pieces : done.pieces + counts[done.records]])
+            if not self._goes_on(done.why, done.records, length, timeout, at_once=at_once):
                 break
-        return sent
+        return int(done.records)
 
     def send_elements(
         self, elements: Any, count: int, size: int, timeout: float | None, *, at_once: bool = False
@@ -114,15 +139,19 @@ class LaneSender(LaneEnd):
         """Whether a batch that stopped with `code` is to be tried again; an error that carries `.sent` otherwise."""
         if code in (0, -errno.EINTR):
             return True
-        if at_once and code == -errno.EAGAIN:
-            return False
+        if not at_once or code != -errno.EAGAIN:
+            self.fail_many(code, sent, timeout=timeout, length=length)
+        return False
+
+    def fail_many(self, code: int, sent: int, *, timeout: float | None, length: int) -> NoReturn:
+        """As `fail`, for a batch of which `sent` went out before."""
         error = self.error(code, timeout=timeout, length=length)
         if isinstance(error, MultikernelError):
             error.sent = sent
         raise error
 
     def reservation(
-        self, n: int, type_: int, subtype: int, next_id: Callable[[], int], timeout: float | None, *, element: int = 0
+        self, n: int, type_: int, subtype: int, timeout: float | None, *, id_: int = 0, element: int = 0
     ) -> tuple[Callable[[], tuple[Any, int]], Callable[[bool], None]]:
         """What a `View` of room for `n` bytes, or `n` elements, takes and gives; sent when its block ends well."""
         length = n * element if element else n
@@ -145,7 +174,7 @@ class LaneSender(LaneEnd):
 
         def give(ended_well: bool) -> None:
             if ended_well:
-                code = lib.mk_py_commit(self._tx, n, type_, subtype, next_id())
+                code = lib.mk_py_commit(self._tx, n, type_, subtype, id_)
             else:
                 code = lib.mk_py_abandon(self._tx)
             if code:

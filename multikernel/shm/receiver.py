@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from multikernel._core import RecvCalls
 from multikernel.errors import Closed, NotOwner
 
 from .format import Format, as_bytes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .views import View
 
 
-class Receiver:
+class Receiver(RecvCalls):
     """The receiving end of a `Ring`. The first call that receives claims it for this process.
 
     Iterating gives messages until the sender is gone. One thread at a time, as with `Sender`.
@@ -47,58 +48,23 @@ class Receiver:
             raise NotOwner("this receiver is claimed by this process: it can no longer be passed on")
         return self._handle.give_up()
 
-    def recv(self, timeout: float | None = None) -> Any:
-        """The next message, copied; waits while the ring is empty.
-
-        Args:
-            timeout: seconds to wait. None: no limit; 0: do not wait.
-
-        Returns:
-            bytes; on a ring with a dtype an array of one element's shape, or a numpy scalar where that is ().
-
-        Raises:
-            TimeoutError: nothing came within `timeout`.
-            Closed: the sender is gone and all that it had sent has been received.
-            CorruptLane: the sender wrote what cannot be.
-        """
+    def _recv(self, timeout: float | None) -> Any:
         if self._format.size:
             return self._elements(1, deadline(timeout), timeout)[0]
         lane = self._ready()
         record = lane.receive(deadline(timeout))
         if record is None:
             lane.fail(-errno.ETIMEDOUT, timeout=timeout)
-        payload: bytes = record.payload
-        return payload
+        return record.payload
 
-    def try_recv(self) -> Any:
-        """As `recv`, without waiting; None when nothing is there."""
+    def _try_recv(self) -> Any:
         if self._format.size:
             array = self._elements(1, AT_ONCE, None, optional=True)
             return array[0] if len(array) else None
         record = self._ready().receive(AT_ONCE)
         return None if record is None else record.payload
 
-    def recv_many(self, limit: int, timeout: float | None = None) -> Any:
-        """Up to `limit` messages, oldest first. Waits for the first, then takes what is there.
-
-        Args:
-            limit: most messages to take, >= 1.
-            timeout: seconds to wait for the first.
-
-        Returns:
-            A list of bytes; on a ring with a dtype an array of shape (n, *shape), 1 <= n <= limit. Copies both.
-
-        Raises:
-            ValueError: `limit` is below 1.
-            TimeoutError, Closed: as `recv`.
-        """
-        return self._recv_many(limit, timeout, at_once=False)
-
-    def try_recv_many(self, limit: int) -> Any:
-        """As `recv_many`, without waiting: an empty list or array when nothing is there."""
-        return self._recv_many(limit, None, at_once=True)
-
-    def _recv_many(self, limit: int, timeout: float | None, *, at_once: bool) -> Any:
+    def _recv_many(self, limit: int, timeout: float | None, *, at_once: bool = False) -> Any:
         if limit < 1:
             raise ValueError(f"recv_many({limit}): the least is 1")
         until = AT_ONCE if at_once else deadline(timeout)
@@ -109,6 +75,19 @@ class Receiver:
         if not records and not at_once:
             lane.fail(-errno.ETIMEDOUT, timeout=timeout)
         return [record.payload for record in records]
+
+    def _try_recv_many(self, limit: int) -> Any:
+        return self._recv_many(limit, None, at_once=True)
+
+    def _next(self) -> Any:
+        try:
+            return self._recv(None)
+        except Closed:
+            raise StopIteration from None
+
+    def _fail(self, code: int, timeout: float | None, _length: int) -> NoReturn:
+        """Raise what a negative result of the core means."""
+        self._ready().fail(code, timeout=timeout)
 
     def _elements(self, limit: int, until: int, timeout: float | None, *, optional: bool = False) -> Any:
         """An array of up to `limit` elements; of none only if `optional`."""
@@ -213,6 +192,7 @@ class Receiver:
         if self._lane is not None:
             self._lane.close()
         self._closed = True
+        self._bind(0)
         self._handle.close()
 
     def _ready(self) -> LaneReceiver:
@@ -228,15 +208,9 @@ class Receiver:
             self._format.size,
             lambda own: LaneReceiver(own, "the sender", wait=self._wait, ipis=False),
         )
+        if not self._format.size:
+            self._bind(self._lane.address)
         return self._lane
-
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            try:
-                message = self.recv()
-            except Closed:
-                return
-            yield message
 
     def __enter__(self) -> Self:
         return self

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from multikernel._core import lib
+from multikernel._core import SendCalls, lib
 from multikernel.errors import Closed, NotOwner
 
 from .format import Format, as_bytes
@@ -17,7 +17,7 @@ from .views import View
 from .waiting import WaitPolicy, policy_number
 
 
-class Sender:
+class Sender(SendCalls):
     """The sending end of a `Ring`. The first call that uses it claims it for this process.
 
     One thread at a time: use by two at once raises NotOwner in the second, and corrupts nothing. So does every use of a
@@ -29,7 +29,6 @@ class Sender:
         self._format = format_
         self._wait = wait
         self._lane: LaneSender | None = None
-        self._id = 0
         self._closed = False
 
     @classmethod
@@ -58,58 +57,38 @@ class Sender:
             raise NotOwner("this sender is claimed by this process: it can no longer be passed on")
         return self._handle.give_up()
 
-    def send(self, payload: Any, timeout: float | None = None) -> None:
-        """Send one message, copied; waits while the ring is full.
-
-        Args:
-            payload: bytes-like and contiguous; on a ring with a dtype an array of that dtype and one element's shape.
-            timeout: seconds to wait for room. None: no limit; 0: do not wait.
-
-        Raises:
-            TypeError, ValueError: not what this ring carries. Nothing was sent.
-            MessageTooLarge: it would not fit into an empty ring. Nothing was sent.
-            TimeoutError: no room within `timeout`. Nothing was sent.
-            Closed: the receiver is gone.
-        """
+    def _send(self, payload: Any, timeout: float | None) -> None:
         if self._format.size:
             element = as_bytes(self._format.check(payload, many=False))
             self._ready().send_elements(element, 1, self._format.size, timeout)
-            return
-        self._ready().send(payload, lib.MK_MSG_USER, 0, self._next_id(), timeout)
+        else:
+            self._ready().send(payload, lib.MK_MSG_USER, 0, timeout)
 
-    def try_send(self, payload: Any) -> bool:
-        """As `send`, without waiting: whether there was room."""
+    def _try_send(self, payload: Any) -> bool:
         if self._format.size:
             element = as_bytes(self._format.check(payload, many=False))
             return self._ready().send_elements(element, 1, self._format.size, None, at_once=True) == 1
-        return self._ready().try_send(payload, lib.MK_MSG_USER, 0, self._next_id())
+        return self._ready().try_send(payload, lib.MK_MSG_USER, 0)
 
-    def send_many(self, messages: Iterable[Any], timeout: float | None = None) -> int:
-        """Send all messages, published many at a time. Returns how many.
-
-        Args:
-            messages: bytes-like each; on a ring with a dtype one array of shape (n, *shape).
-            timeout: seconds for all of them.
-
-        Raises:
-            TimeoutError, Closed, MessageTooLarge: with `.sent`, how many went out before.
-        """
-        return self._send_many(messages, timeout, at_once=False)
-
-    def try_send_many(self, messages: Iterable[Any]) -> int:
-        """As `send_many`, without waiting: how many there was room for."""
-        return self._send_many(messages, None, at_once=True)
-
-    def _send_many(self, messages: Any, timeout: float | None, *, at_once: bool) -> int:
+    def _send_many(self, messages: Any, timeout: float | None, *, at_once: bool = False) -> int:
         if self._format.size:
             array = self._format.check(messages, many=True)
             elements = as_bytes(array)
             return self._ready().send_elements(elements, len(array), self._format.size, timeout, at_once=at_once)
         if isinstance(messages, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"send_many takes several messages, not one {type(messages).__name__}: put it into a list")
-        payloads = list(messages)
-        first, self._id = self._id + 1, self._id + len(payloads)
-        return self._ready().send_many(payloads, lib.MK_MSG_USER, 0, first, timeout, at_once=at_once)
+        return self._ready().send_many(list(messages), lib.MK_MSG_USER, 0, timeout, at_once=at_once)
+
+    def _try_send_many(self, messages: Any) -> int:
+        return self._send_many(messages, None, at_once=True)
+
+    def _fail(self, code: int, timeout: float | None, length: int) -> NoReturn:
+        """Raise what a negative result of the core means."""
+        self._ready().fail(code, timeout=timeout, length=length)
+
+    def _fail_many(self, code: int, sent: int, timeout: float | None, length: int) -> NoReturn:
+        """As `_fail`, for a batch of which `sent` went out before."""
+        self._ready().fail_many(code, sent, timeout=timeout, length=length)
 
     def reserve(self, n: int, timeout: float | None = None) -> View:
         """Room in the ring to write a message in place: `with tx.reserve(8) as view: view[:] = ...`.
@@ -130,7 +109,7 @@ class Sender:
         if n < least:
             raise ValueError(f"reserve({n}): the least is {least}")
         lane = self._ready()
-        take, give = lane.reservation(n, lib.MK_MSG_USER, 0, self._next_id, timeout, element=self._format.size)
+        take, give = lane.reservation(n, lib.MK_MSG_USER, 0, timeout, element=self._format.size)
         return View(take, give, lane.recover, readonly=False)
 
     def fileno(self) -> int:
@@ -161,6 +140,7 @@ class Sender:
         if self._lane is not None:
             self._lane.close()
         self._closed = True
+        self._bind(0)
         self._handle.close()
 
     def _ready(self) -> LaneSender:
@@ -176,11 +156,9 @@ class Sender:
             self._format.size,
             lambda own: LaneSender(own, "the receiver", wait=self._wait),
         )
+        if not self._format.size:
+            self._bind(self._lane.address)
         return self._lane
-
-    def _next_id(self) -> int:
-        self._id += 1
-        return self._id
 
     def __enter__(self) -> Self:
         return self

@@ -131,12 +131,12 @@ def test_a_tail_that_cannot_be_quarantines_the_lane(tail):
         peer.word(TAIL, tail)
         with pytest.raises(mk.CorruptLane, match=f"wrote a tail that cannot be: {tail:#x}") as caught:  # noqa: PT012
             while True:
-                sender.send(b"x" * 100, 1, 0, 0, LIMIT)
+                sender.send(b"x" * 100, 1, 0, LIMIT)
         assert (caught.value.what, caught.value.value) == ("tail", tail)
         peer.word(TAIL, 0)
         for call in (
-            lambda: sender.send_many([b"x"], 1, 0, 0, LIMIT),
-            lambda: sender.try_send(b"x", 1, 0, 0),
+            lambda: sender.send_many([b"x"], 1, 0, LIMIT),
+            lambda: sender.try_send(b"x", 1, 0),
             lambda: sender.ipi(0),
         ):
             with pytest.raises(mk.CorruptLane):
@@ -206,7 +206,7 @@ def test_a_peer_that_scribbles_all_the_time_crashes_nobody(side):
             try:
                 for _ in range(1000):
                     if isinstance(end, LaneSender):
-                        end.try_send(b"x" * 50, 1, 0, 0)
+                        end.try_send(b"x" * 50, 1, 0)
                     elif end.receive(deadline(0.001)) is IPI_WAITS:
                         end.take_ipi()
             except mk.CorruptLane:

@@ -57,7 +57,12 @@ struct mk_end {
 	bool interpreted;    /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
 	bool signals_seen;   /* it has, and the wait goes on where it was */
 	int64_t waits_until; /* for bindings: tells a wait that goes on from the next one */
-	_Atomic uintptr_t busy; /* for bindings: one call at a time; whose, 0: nobody's */
+	/* For bindings: one call at a time. See multikernel/_core/ends.h. */
+	uintptr_t bias;          /* the thread that may enter without a locked instruction */
+	_Atomic uint32_t held;   /* it is in */
+	_Atomic uint32_t shared; /* 0: no other thread was ever seen; 1: one comes; 2: all go by busy */
+	_Atomic uintptr_t busy;  /* who is in, 0: nobody */
+	bool by_bias;            /* who is in came by held, not by busy */
 	void *own_map, *peer_map;
 	uint64_t own_map_size, peer_map_size;
 	struct mk_counters own_counters;

@@ -12,7 +12,9 @@
 
 #include "multikernel/abi.h"
 
+#ifndef MK_API /* defined as nothing where the core is not to be seen outside of what it is built into */
 #define MK_API __attribute__((visibility("default")))
+#endif
 
 #define MK_CAPACITY_MIN 4096u
 #define MK_CAPACITY_MAX (1ULL << 36) /* 64 GiB: far below what index arithmetic could overflow */
@@ -65,10 +67,13 @@ MK_API void mk_object_unmap(void *base, uint64_t size);
  * another count belongs to another process. */
 MK_API uint32_t mk_fork_generation(void);
 
-/* Register this process for membarrier's global expedited barrier. @return 0, or -errno: then it must fence */
+/* Register this process for membarrier's expedited barriers. @return 0, or -errno: then it must fence */
 MK_API int mk_membarrier_register(void);
 
 /* Make every registered process's running threads pass a full fence. @return 0 or -errno */
 MK_API int mk_membarrier(void);
+
+/* The same for this process's threads alone. */
+MK_API int mk_membarrier_own(void);
 
 #endif

@@ -13,6 +13,7 @@ struct mk_sender {
 	uint64_t tail;     /* the receiver's, as last seen */
 	uint64_t reserved; /* bytes handed out by mk_reserve; 0: none */
 	uint64_t wanted;   /* bytes of room that a wait waits for */
+	uint64_t last_id;  /* for bindings: of the record sent last */
 };
 
 /* Claim an end: map its object writable, seal it, say who owns it. *out is one allocation, freed by close.

@@ -1,0 +1,123 @@
+"""The calls of which a program makes millions, in Python: what the extension `_hot` does in C, over the same core.
+
+A base class of `Sender` and one of `Receiver`. Each public call here is a plain call of the method with an underscore
+in front; the C one does the common case itself (a claimed end, bytes, room or a message there) and calls that method
+for all else. The docstrings here are the C methods' as well: build.py puts them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+
+class SendCalls:
+    """What sends: base class of `Sender`."""
+
+    __slots__ = ()
+
+    _send: Callable[[Any, float | None], None]
+    _try_send: Callable[[Any], bool]
+    _send_many: Callable[[Iterable[Any], float | None], int]
+    _try_send_many: Callable[[Iterable[Any]], int]
+
+    def send(self, payload: Any, timeout: float | None = None) -> None:
+        """Send one message, copied; waits while the ring is full.
+
+        Args:
+            payload: bytes-like and contiguous, or a list or tuple of such pieces, which become one message; on a ring
+                with a dtype an array of that dtype and one element's shape.
+            timeout: seconds to wait for room. None: no limit; 0: do not wait.
+
+        Raises:
+            TypeError, ValueError: not what this ring carries. Nothing was sent.
+            MessageTooLarge: it would not fit into an empty ring. Nothing was sent.
+            TimeoutError: no room within `timeout`. Nothing was sent.
+            Closed: the receiver is gone.
+        """
+        self._send(payload, timeout)
+
+    def try_send(self, payload: Any, /) -> bool:
+        """As `send`, without waiting: whether there was room."""
+        return self._try_send(payload)
+
+    def send_many(self, messages: Iterable[Any], timeout: float | None = None) -> int:
+        """Send all messages, published many at a time. Returns how many.
+
+        Args:
+            messages: each as for `send`; on a ring with a dtype one array of shape (n, *shape).
+            timeout: seconds for all of them.
+
+        Raises:
+            TypeError, ValueError: one of them is not what this ring carries. Nothing was sent.
+            TimeoutError, Closed, MessageTooLarge: with `.sent`, how many went out before.
+        """
+        return self._send_many(messages, timeout)
+
+    def try_send_many(self, messages: Iterable[Any], /) -> int:
+        """As `send_many`, without waiting: how many there was room for."""
+        return self._try_send_many(messages)
+
+    def _bind(self, address: int, /) -> None:
+        """The extension's calls would find the claimed end at this address."""
+
+
+class RecvCalls:
+    """What receives: base class of `Receiver`."""
+
+    __slots__ = ()
+
+    _recv: Callable[[float | None], Any]
+    _try_recv: Callable[[], Any]
+    _recv_many: Callable[[int, float | None], Any]
+    _try_recv_many: Callable[[int], Any]
+    _next: Callable[[], Any]
+
+    def recv(self, timeout: float | None = None) -> Any:
+        """The next message, copied; waits while the ring is empty.
+
+        Args:
+            timeout: seconds to wait. None: no limit; 0: do not wait.
+
+        Returns:
+            bytes; on a ring with a dtype an array of one element's shape, or a numpy scalar where that is ().
+
+        Raises:
+            TimeoutError: nothing came within `timeout`.
+            Closed: the sender is gone and all that it had sent has been received.
+            CorruptLane: the sender wrote what cannot be.
+        """
+        return self._recv(timeout)
+
+    def try_recv(self) -> Any:
+        """As `recv`, without waiting; None when nothing is there."""
+        return self._try_recv()
+
+    def recv_many(self, limit: int, timeout: float | None = None) -> Any:
+        """Up to `limit` messages, oldest first. Waits for the first, then takes what is there.
+
+        Args:
+            limit: most messages to take, >= 1.
+            timeout: seconds to wait for the first.
+
+        Returns:
+            A list of bytes; on a ring with a dtype an array of shape (n, *shape), 1 <= n <= limit. Copies both.
+
+        Raises:
+            ValueError: `limit` is below 1.
+            TimeoutError, Closed: as `recv`.
+        """
+        return self._recv_many(limit, timeout)
+
+    def try_recv_many(self, limit: int, /) -> Any:
+        """As `recv_many`, without waiting: an empty list or array when nothing is there."""
+        return self._try_recv_many(limit)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return self._next()
+
+    def _bind(self, address: int, /) -> None:
+        """The extension's calls would find the claimed end at this address."""

@@ -1,0 +1,21 @@
+/* hot_core.h: what the cffi module, which has the C core in it, gives to the extension. */
+#ifndef MULTIKERNEL_HOT_CORE_H
+#define MULTIKERNEL_HOT_CORE_H
+
+#include "ends.h"
+
+struct mk_hot_core {
+	uint32_t size, abi, end_size, reserved; /* of this table, MK_ABI_VERSION, of struct mk_end */
+	bool (*end_gone)(struct mk_end *, bool);
+	void (*ring_bell)(struct mk_end *);
+	int (*quarantine)(struct mk_end *, uint32_t, uint64_t);
+	bool (*ipi_look)(struct mk_receiver *);
+	int (*wait)(struct mk_end *, int64_t);
+	bool (*end_ready)(struct mk_end *);
+	void (*event_settle)(struct mk_end *);
+	uint64_t (*now)(void);
+	uint32_t (*fork_generation)(void);
+	int (*membarrier_own)(void);
+};
+
+#endif

@@ -1,0 +1,262 @@
+/* hot_receive.c: the base class of Receiver. */
+#include "hot.h"
+
+#include "hot_docs.h"
+
+/* A batch is taken in steps of at most these, so that the sender gets room back while the rest is copied. */
+#define STEP_RECORDS 256
+#define STEP_BYTES (256u * 1024u)
+
+struct calls {
+	PyObject_HEAD struct mk_receiver *rx; /* NULL: not claimed yet, closed, or of elements */
+};
+
+static struct mk_receiver *receiver_of(PyObject *self)
+{
+	return ((struct calls *)self)->rx;
+}
+
+/* The next record is looked at; a wait comes before it if there is none. @return as mk_peek and mk_hot_wait */
+static int next_record(struct mk_receiver *rx, struct mk_message *message, int64_t deadline, bool *in)
+{
+	int result;
+
+	while (mk_unlikely((result = mk_peek(rx, message)) == -EAGAIN)) {
+		result = mk_hot_wait(&rx->end, deadline, in);
+		if (result)
+			break;
+	}
+	return result;
+}
+
+/* @return the payload; NULL and *why: 0 where an exception is set */
+static PyObject *take_record(PyObject *self, int64_t deadline, int *why)
+{
+	struct mk_receiver *rx = receiver_of(self);
+	struct mk_message message = {0};
+	PyObject *payload = NULL;
+	bool in = true;
+
+	*why = mk_py_enter(&rx->end);
+	if (mk_unlikely(*why))
+		return NULL;
+	*why = next_record(rx, &message, deadline, &in);
+	if (mk_likely(!*why)) {
+		payload = PyBytes_FromStringAndSize(message.payload, message.length);
+		if (mk_likely(payload))
+			mk_release(rx);
+		else
+			mk_unpeek(rx);
+	}
+	if (mk_likely(in))
+		mk_py_leave(&rx->end);
+	if (*why == MK_HOT_RAISED)
+		*why = 0;
+	return payload;
+}
+
+static PyObject *hot_recv(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+	PyObject *timeout, *payload;
+	int64_t deadline;
+	int why;
+
+	if (mk_hot_arguments("recv", args, nargs, names, NULL, NULL, &timeout))
+		return NULL;
+	if (mk_unlikely(!receiver_of(self) || !mk_hot_timeout(timeout, &deadline)))
+		return PyObject_CallMethod(self, "_recv", "O", timeout ? timeout : Py_None);
+	payload = take_record(self, deadline, &why);
+	return mk_likely(payload) || !why ? payload : mk_hot_fail(self, why, timeout, 0);
+}
+
+static PyObject *hot_try_recv(PyObject *self, PyObject *Py_UNUSED(nothing))
+{
+	PyObject *payload;
+	int why;
+
+	if (mk_unlikely(!receiver_of(self)))
+		return PyObject_CallMethod(self, "_try_recv", NULL);
+	payload = take_record(self, 0, &why);
+	if (payload || !why)
+		return payload;
+	return why == -EAGAIN ? mk_hot_nothing() : mk_hot_fail(self, why, NULL, 0);
+}
+
+static PyObject *hot_next(PyObject *self)
+{
+	PyObject *payload;
+	int why;
+
+	if (mk_unlikely(!receiver_of(self))) {
+		payload = PyObject_CallMethod(self, "_next", NULL);
+		return payload;
+	}
+	payload = take_record(self, -1, &why);
+	if (mk_likely(payload) || !why)
+		return payload;
+	if (why == -EPIPE) /* the sender is gone, and all of it was received: the iteration ends */
+		return NULL;
+	return mk_hot_fail(self, why, NULL, 0);
+}
+
+/* --- batches ----------------------------------------------------------------------------------------------------- */
+
+/* Take what is there, @limit records and a step at most. @return how many, in @payloads; -1 and an exception */
+static Py_ssize_t take_step(struct mk_receiver *rx, struct mk_message *message, PyObject **payloads, Py_ssize_t limit)
+{
+	Py_ssize_t count = 0;
+
+	do {
+		PyObject *payload = PyBytes_FromStringAndSize(message->payload, message->length);
+
+		if (mk_unlikely(!payload)) {
+			while (count)
+				Py_DECREF(payloads[--count]);
+			mk_unpeek(rx);
+			return -1;
+		}
+		payloads[count++] = payload;
+	} while (count < limit && rx->looked_bytes < STEP_BYTES && !mk_peek(rx, message));
+	mk_release(rx);
+	return count;
+}
+
+/* @return whether they are in the list */
+static bool append(PyObject *list, PyObject **payloads, Py_ssize_t count)
+{
+	bool good = true;
+
+	for (Py_ssize_t i = 0; i < count; i++) {
+		good = good && !PyList_Append(list, payloads[i]);
+		Py_DECREF(payloads[i]);
+	}
+	return good;
+}
+
+static PyObject *list_of(PyObject **payloads, Py_ssize_t count)
+{
+	PyObject *list = PyList_New(count);
+
+	for (Py_ssize_t i = 0; i < count; i++) {
+		if (list)
+			PyList_SetItem(list, i, payloads[i]); /* cannot fail: it is new, and as long as that */
+		else
+			Py_DECREF(payloads[i]);
+	}
+	return list;
+}
+
+static PyObject *take_records(struct mk_receiver *rx, Py_ssize_t limit, int64_t deadline, int *why, bool *in)
+{
+	PyObject *payloads[STEP_RECORDS], *list = NULL;
+	struct mk_message message = {0};
+	Py_ssize_t left = limit;
+
+	*why = next_record(rx, &message, deadline, in);
+	if (*why)
+		return NULL;
+	do {
+		Py_ssize_t count = take_step(rx, &message, payloads, left < STEP_RECORDS ? left : STEP_RECORDS);
+
+		if (count < 0)
+			break;
+		left -= count;
+		if (!list)
+			list = list_of(payloads, count);
+		else if (!append(list, payloads, count))
+			break;
+	} while (list && left && !mk_peek(rx, &message));
+	if (PyErr_Occurred())
+		Py_CLEAR(list);
+	return list;
+}
+
+static PyObject *take_batch(PyObject *self, Py_ssize_t limit, int64_t deadline, int *why)
+{
+	struct mk_receiver *rx = receiver_of(self);
+	PyObject *list;
+	bool in = true;
+
+	*why = mk_py_enter(&rx->end);
+	if (*why)
+		return NULL;
+	list = take_records(rx, limit, deadline, why, &in);
+	if (in)
+		mk_py_leave(&rx->end);
+	if (*why == MK_HOT_RAISED)
+		*why = 0;
+	return list;
+}
+
+/* @return 0: not a number of messages that can be; the Python path says so */
+static Py_ssize_t limit_of(PyObject *argument)
+{
+	Py_ssize_t limit = PyLong_Check(argument) ? PyLong_AsSsize_t(argument) : 0;
+
+	if (limit == -1 && PyErr_Occurred()) {
+		PyErr_Clear();
+		return PY_SSIZE_T_MAX;
+	}
+	return limit > 0 ? limit : 0;
+}
+
+static PyObject *hot_recv_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+	PyObject *limit, *timeout, *list;
+	int64_t deadline;
+	int why;
+
+	if (mk_hot_arguments("recv_many", args, nargs, names, "limit", &limit, &timeout))
+		return NULL;
+	if (!receiver_of(self) || !limit_of(limit) || !mk_hot_timeout(timeout, &deadline))
+		return PyObject_CallMethod(self, "_recv_many", "OO", limit, timeout ? timeout : Py_None);
+	list = take_batch(self, limit_of(limit), deadline, &why);
+	return list || !why ? list : mk_hot_fail(self, why, timeout, 0);
+}
+
+static PyObject *hot_try_recv_many(PyObject *self, PyObject *limit)
+{
+	PyObject *list;
+	int why;
+
+	if (!receiver_of(self) || !limit_of(limit))
+		return PyObject_CallMethod(self, "_try_recv_many", "O", limit);
+	list = take_batch(self, limit_of(limit), 0, &why);
+	if (list || !why)
+		return list;
+	return why == -EAGAIN ? PyList_New(0) : mk_hot_fail(self, why, NULL, 0);
+}
+
+/* --- the type ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *hot_bind(PyObject *self, PyObject *address)
+{
+	void *rx = PyLong_AsVoidPtr(address);
+
+	if (PyErr_Occurred())
+		return NULL;
+	((struct calls *)self)->rx = rx;
+	return mk_hot_nothing();
+}
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef methods[] = {
+	{"recv", FAST(hot_recv), METH_FASTCALL | METH_KEYWORDS, DOC_RecvCalls_recv},
+	{"try_recv", hot_try_recv, METH_NOARGS, DOC_RecvCalls_try_recv},
+	{"recv_many", FAST(hot_recv_many), METH_FASTCALL | METH_KEYWORDS, DOC_RecvCalls_recv_many},
+	{"try_recv_many", hot_try_recv_many, METH_O, DOC_RecvCalls_try_recv_many},
+	{"_bind", hot_bind, METH_O,
+	 "_bind($self, address, /)\n--\n\nThe claimed receiver of records lies there; 0: nowhere."},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+	{Py_tp_methods, methods}, {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, hot_next}, {0, NULL}};
+
+PyType_Spec mk_hot_receive_spec = {
+	.name = "multikernel._core._hot.RecvCalls",
+	.basicsize = sizeof(struct calls),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+	.slots = slots,
+};
