@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -11,6 +12,9 @@ from multikernel.errors import Closed, MultikernelError
 
 from .lane import LaneEnd
 from .waiting import AT_ONCE, deadline
+
+_FIELD_NAMES = re.compile(":[^:]*:")
+"""What a buffer's format says beside types: `T{d:Open:}` holds no objects."""
 
 
 def as_buffer(payload: Any) -> tuple[Any, int]:
@@ -23,7 +27,7 @@ def as_buffer(payload: Any) -> tuple[Any, int]:
         raise TypeError(f"a message is bytes or another object with a buffer, not {type(payload).__name__}") from None
     if not view.c_contiguous:
         raise ValueError(f"a message must be contiguous; this has strides {view.strides}: send a copy of it")
-    if "O" in view.format:
+    if "O" in _FIELD_NAMES.sub("", view.format):
         raise TypeError("a message is bytes; this holds references to Python objects: pickle them")
     return ffi.from_buffer(view), view.nbytes
 

@@ -118,6 +118,16 @@ def test_what_has_no_buffer_is_refused_by_its_type(ends, payload):
 def test_references_to_objects_are_refused(ends):
     with pytest.raises(TypeError, match="pickle them"):
         ends[0].send(np.array([object()]))
+    with pytest.raises(TypeError, match="pickle them"):
+        ends[0].send(np.zeros(2, [("count", "u4"), ("what", "O")]))
+
+
+def test_a_field_may_be_called_as_it_likes(ends):
+    """Formats of buffers name fields among types, where an O is a reference to an object."""
+    tx, rx = ends
+    prices = np.array([(1.5, 2.5)], [("Open", "f8"), ("Close", "f8")])
+    tx.send(prices)
+    assert np.frombuffer(rx.recv(), prices.dtype) == prices
 
 
 def test_a_payload_that_is_not_contiguous_is_refused_with_its_strides(ends):
