@@ -101,6 +101,7 @@ static int spin(struct mk_end **ends, unsigned n, uint64_t until)
 static void announce(struct mk_end **ends, unsigned n, uint32_t mode)
 {
 	for (unsigned i = 0; i < n; i++) {
+		ends[i]->asleep = false;
 		if (mode != MK_AWAKE)
 			ends[i]->parks++;
 		/* Relaxed: what must come after it is ordered by the caller's fence; pairs with P1, P2. */
@@ -280,24 +281,60 @@ static int watch_pidfd(int epoll, struct mk_end *end, bool *watched)
 	return result;
 }
 
-/* W7-W9. @return how many are ready; -ETIMEDOUT, -EINTR */
-static int park_on_sockets(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint64_t deadline)
+/* W7. @return whether that is certain, also of a peer's death */
+static bool announce_sleep(struct mk_end **ends, unsigned n, struct mk_wait_set *set)
 {
+	bool proven;
+
+	announce(ends, n, MK_PARKED_SOCKET);
+	proven = bring_to_order(ends, n);
+	for (unsigned i = 0; set && i < n; i++)
+		if (watch_pidfd(set->epoll, ends[i], &ends[i]->pidfd_in_set))
+			proven = false;
+	return proven;
+}
+
+/* W7 is done: the caller looks for signals, and then it sleeps. Between the two there should be as little as can be, for a
+ * signal that comes there interrupts nothing; above all no membarrier. */
+static int look_for_signals(struct mk_end **ends, unsigned n, bool proven)
+{
+	for (unsigned i = 0; i < n; i++) {
+		ends[i]->asleep = true;
+		ends[i]->asleep_proven = proven;
+		ends[i]->asleep_drains = mk_drains();
+	}
+	ends[0]->signals_seen = true;
+	return -EINTR;
+}
+
+/* Whether W7 still holds after that. It does not for an end that a handler has used meanwhile, or has put into the set; nor
+ * where bytes were taken off a socket, anywhere in this process: one park is rung once. */
+static bool still_asleep(struct mk_end **ends, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (!ends[i]->asleep || ends[i]->asleep_drains != mk_drains())
+			return false;
+	return true;
+}
+
+/* W7-W9. @return how many are ready; -ETIMEDOUT, -EINTR */
+static int park_on_sockets(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint64_t deadline, bool looked)
+{
+	bool announced = looked && still_asleep(ends, n);
+
 	for (;;) {
-		bool proven;
-		int ready;
+		bool proven = announced ? ends[0]->asleep_proven : announce_sleep(ends, n, set);
+		int ready = count_ready(ends, n);
 		int result;
 		uint64_t now;
 		uint64_t limit = UINT64_MAX;
 
-		announce(ends, n, MK_PARKED_SOCKET);
-		proven = bring_to_order(ends, n);
-		for (unsigned i = 0; set && i < n; i++)
-			if (watch_pidfd(set->epoll, ends[i], &ends[i]->pidfd_in_set))
-				proven = false;
-		ready = count_ready(ends, n);
 		if (ready)
 			return ready;
+		/* Also after a wake-up without cause: who gives us many must not keep the caller from its signals. */
+		if (ends[0]->interpreted && !looked)
+			return look_for_signals(ends, n, proven);
+		looked = announced = false;
 		now = mk_now();
 		if (now >= deadline)
 			return -ETIMEDOUT;
@@ -334,9 +371,11 @@ static bool all_claimed(struct mk_end **ends, unsigned n)
 
 static int park(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint64_t deadline)
 {
+	bool looked = ends[0]->signals_seen;
 	int ready = 0;
 
-	if (!ends[0]->signals_seen) {
+	ends[0]->signals_seen = false;
+	if (!looked) {
 		announce(ends, n, MK_MAY_PARK);
 		ready = spin(ends, n, mk_now() + LOOK_ON_NS);
 		if (!ready) {
@@ -345,17 +384,11 @@ static int park(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint6
 			if (n <= 2 && all_claimed(ends, n))
 				ready = park_on_bells(ends, n, deadline);
 		}
-		/* A signal that came while we looked has interrupted nothing, and what follows may sleep for ever. */
-		if (!ready && ends[0]->interpreted) {
-			announce(ends, n, MK_AWAKE);
-			ends[0]->signals_seen = true;
-			return -EINTR;
-		}
 	}
 	if (!ready)
-		ready = park_on_sockets(ends, n, set, deadline);
-	ends[0]->signals_seen = false;
-	announce(ends, n, MK_AWAKE);
+		ready = park_on_sockets(ends, n, set, deadline, looked);
+	if (!ends[0]->signals_seen)
+		announce(ends, n, MK_AWAKE);
 	return ready;
 }
 
@@ -389,6 +422,14 @@ static void learn(struct mk_end **ends, unsigned n, uint64_t waited)
 	}
 }
 
+/* The wait that the caller looked for signals in is over without another sleep. */
+static void wake_up(struct mk_end **ends, unsigned n)
+{
+	if (ends[0]->signals_seen)
+		announce(ends, n, MK_AWAKE);
+	ends[0]->signals_seen = false;
+}
+
 static int wait_for(struct mk_end **ends, unsigned n, struct mk_wait_set *set, int64_t timeout_ns)
 {
 	uint64_t begin;
@@ -397,14 +438,13 @@ static int wait_for(struct mk_end **ends, unsigned n, struct mk_wait_set *set, i
 	bool goes_on; /* after the caller has looked for signals */
 	int ready = count_ready(ends, n);
 
-	if (ready) {
-		ends[0]->signals_seen = false; /* the wait that they were looked for in is over */
-		return ready;
-	}
-	for (unsigned i = 0; i < n; i++)
-		ready += mk_end_gone(ends[i], timeout_ns == 0);
-	if (ready || timeout_ns == 0)
+	if (!ready)
+		for (unsigned i = 0; i < n; i++)
+			ready += mk_end_gone(ends[i], timeout_ns == 0);
+	if (ready || timeout_ns == 0) {
+		wake_up(ends, n);
 		return ready ? ready : -ETIMEDOUT;
+	}
 	begin = mk_now();
 	deadline = timeout_ns < 0 ? UINT64_MAX : begin + (uint64_t)timeout_ns;
 	goes_on = ends[0]->signals_seen;

@@ -334,6 +334,13 @@ static void take_pidfd(struct mk_end *end, struct msghdr *message)
 	}
 }
 
+static _Atomic uint32_t drains;
+
+uint32_t mk_drains(void)
+{
+	return mk_load_relaxed(&drains); /* an end's own are of its own thread */
+}
+
 void mk_end_drain(struct mk_end *end)
 {
 	char bytes[256];
@@ -355,6 +362,8 @@ void mk_end_drain(struct mk_end *end)
 			message.msg_controllen = sizeof(control.room);
 		}
 		got = recvmsg(end->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		if (got > 0)
+			atomic_fetch_add_explicit(&drains, 1, memory_order_relaxed);
 		if (got > 0 && end->private_socket)
 			take_pidfd(end, &message);
 		/* A peer may write as fast as we read: what is left makes the socket readable again. */

@@ -13,7 +13,7 @@
 
 struct scene {
 	struct ring ring;
-	bool in_set;
+	bool in_set, interpreted;
 };
 
 static void stop_here(void)
@@ -105,15 +105,20 @@ static void wait_for_one(void *argument)
 	struct mk_receiver *rx = ring_receiver(&scene->ring);
 	struct mk_wait_set *set = NULL;
 	struct mk_message m = {0};
+	int result;
 
 	rx->end.policy = MK_WAIT_PARK;
+	rx->end.interpreted = scene->interpreted;
 	if (scene->in_set) {
 		set = mk_wait_set_new();
 		CHECK_EQ(mk_wait_set_add(set, &rx->end), 0);
 	}
 	CHECK(!mk_end_gone(&rx->end, true)); /* takes the sender's introduction, which would end the first sleep */
 	stop_here();
-	CHECK_EQ(set ? mk_wait_set_wait(set, -1) : mk_wait(&rx->end, -1), set ? 1 : 0);
+	do
+		result = set ? mk_wait_set_wait(set, -1) : mk_wait(&rx->end, -1);
+	while (result == -EINTR && scene->interpreted);
+	CHECK_EQ(result, set ? 1 : 0);
 	CHECK(mk_ipi_waiting(rx) || mk_peek(rx, &m) == 0);
 	CHECK_EQ(mk_load_relaxed(rx->end.parked) & MK_PARKED_MODE, MK_AWAKE);
 }
@@ -131,7 +136,7 @@ static void resolve_symbols(void)
 	both_close(&b);
 }
 
-static void come_in_at_every_step_of_a_wait(bool in_set, bool ipi)
+static void come_in_at_every_step_of_a_wait(bool in_set, bool ipi, bool interpreted)
 {
 	struct place place = {0};
 	enum reached reached = THERE;
@@ -139,7 +144,7 @@ static void come_in_at_every_step_of_a_wait(bool in_set, bool ipi)
 
 	resolve_symbols();
 	while (reached != BEHIND_THE_END) {
-		struct scene scene = {ring_new(CAPACITY, 0), in_set};
+		struct scene scene = {ring_new(CAPACITY, 0), in_set, interpreted};
 		struct mk_sender *tx = ring_sender(&scene.ring);
 		pid_t pid;
 		int status;
@@ -165,17 +170,23 @@ static void come_in_at_every_step_of_a_wait(bool in_set, bool ipi)
 
 static void a_record_sent_at_any_step_of_a_wait_ends_it(void)
 {
-	come_in_at_every_step_of_a_wait(false, false);
+	come_in_at_every_step_of_a_wait(false, false, false);
 }
 
 static void an_ipi_raised_at_any_step_of_a_wait_ends_it(void)
 {
-	come_in_at_every_step_of_a_wait(false, true);
+	come_in_at_every_step_of_a_wait(false, true, false);
 }
 
 static void a_record_sent_at_any_step_of_a_wait_for_a_set_ends_it(void)
 {
-	come_in_at_every_step_of_a_wait(true, false);
+	come_in_at_every_step_of_a_wait(true, false, false);
+}
+
+static void so_does_one_sent_while_the_caller_of_a_wait_looks_for_signals(void)
+{
+	come_in_at_every_step_of_a_wait(false, false, true);
+	come_in_at_every_step_of_a_wait(true, false, true);
 }
 
 /* --- who is about to ring --------------------------------------------------------------------------------------------- */
@@ -253,6 +264,7 @@ static const struct test tests[] = {
 	TEST(a_record_sent_at_any_step_of_a_wait_ends_it),
 	TEST(an_ipi_raised_at_any_step_of_a_wait_ends_it),
 	TEST(a_record_sent_at_any_step_of_a_wait_for_a_set_ends_it),
+	TEST(so_does_one_sent_while_the_caller_of_a_wait_looks_for_signals),
 	TEST(a_receiver_that_falls_asleep_at_any_step_of_a_send_is_woken),
 #else
 	TEST(every_step_of_a_wait),

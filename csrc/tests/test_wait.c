@@ -219,6 +219,94 @@ static void a_close_and_a_death_wake_who_sleeps(void)
 	}
 }
 
+struct handled {
+	struct ring ring;
+	int asleep[2];
+};
+
+static void send_when_told_and_at_the_next_park(void *argument)
+{
+	struct handled *h = argument;
+	struct mk_sender *tx = child_sender(&h->ring);
+	uint32_t word;
+
+	hear(h->asleep[0]);
+	word = mk_load_relaxed(&tx->peer->parked);
+	CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, 0, NULL, 0), 0);
+	until_parked(&tx->peer->parked, word, MK_PARKED_SOCKET);
+	CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, 1, NULL, 0), 0);
+	for (;;) /* a close would wake the other side as well */
+		pause();
+}
+
+/* A binding's wait has said that it sleeps and comes back to have signals looked for. A handler takes the record that comes
+ * then, and the ring with it: the sleep after that is another one, and must say so, for a park is rung once. */
+static void what_a_handler_takes_between_saying_and_sleeping_is_no_lost_wake_up(void)
+{
+	struct handled h = {.ring = ring_new(CAPACITY, 0)};
+	struct mk_message m = {0};
+	struct mk_receiver *rx;
+	uint32_t drains;
+	pid_t pid;
+
+	CHECK_EQ(pipe2(h.asleep, O_CLOEXEC), 0);
+	pid = spawn(send_when_told_and_at_the_next_park, &h);
+	rx = child_receiver(&h.ring);
+	rx->end.policy = MK_WAIT_PARK;
+	rx->end.interpreted = true;
+	while (!rx->end.asleep)
+		CHECK_EQ(mk_wait(&rx->end, -1), -EINTR);
+	CHECK_EQ(mk_load_relaxed(rx->end.parked) & MK_PARKED_MODE, MK_PARKED_SOCKET);
+	drains = mk_drains();
+	say(h.asleep[1]);
+	while (mk_peek(rx, &m) == -EAGAIN)
+		;
+	CHECK_EQ(m.id, 0);
+	mk_release(rx);
+	while (mk_drains() == drains)
+		mk_end_drain(&rx->end);
+	CHECK_EQ(peek_waiting(rx, &m), 0); /* hangs if it is not said anew */
+	CHECK_EQ(m.id, 1);
+	CHECK_EQ(mk_load_relaxed(rx->end.parked) & MK_PARKED_MODE, MK_AWAKE);
+	kill(pid, SIGKILL);
+	reap(pid);
+	mk_receiver_close(rx);
+	close(h.asleep[0]);
+	close(h.asleep[1]);
+}
+
+static void a_wait_that_a_handler_made_in_vain_says_that_it_is_awake(void)
+{
+	struct both b = both_new(CAPACITY, 0);
+
+	b.rx->end.policy = MK_WAIT_PARK;
+	b.rx->end.interpreted = true;
+	for (int ready = 0; ready < 2; ready++) {
+		while (!b.rx->end.asleep)
+			CHECK_EQ(mk_wait(&b.rx->end, -1), -EINTR);
+		if (ready)
+			CHECK_EQ(mk_send(b.tx, MK_MSG_USER, 0, 0, NULL, 0), 0);
+		CHECK_EQ(mk_wait(&b.rx->end, 0), ready ? 0 : -ETIMEDOUT);
+		CHECK_EQ(mk_load_relaxed(b.rx->end.parked) & MK_PARKED_MODE, MK_AWAKE);
+	}
+	both_close(&b);
+}
+
+static void who_is_rung_without_cause_comes_back_to_look_for_signals(void)
+{
+	struct ring ring = ring_new(CAPACITY, 0);
+	struct mk_receiver *rx = ring_receiver(&ring);
+
+	rx->end.policy = MK_WAIT_PARK;
+	rx->end.interpreted = true;
+	for (int i = 0; i < 20; i++) {
+		CHECK_EQ(write(ring.sockets[0], "?", 1), 1);
+		CHECK_EQ(mk_wait(&rx->end, -1), -EINTR); /* sleeps for ever if it looks only once */
+	}
+	mk_receiver_close(rx);
+	ring_drop(&ring);
+}
+
 static void claim_late(void *argument)
 {
 	struct ringer *r = argument;
@@ -720,6 +808,9 @@ static const struct test tests[] = {
 	TEST(a_record_and_an_ipi_wake_who_sleeps_on_the_socket),
 	TEST(a_release_wakes_a_sender_that_waits_for_room),
 	TEST(a_close_and_a_death_wake_who_sleeps),
+	TEST(what_a_handler_takes_between_saying_and_sleeping_is_no_lost_wake_up),
+	TEST(a_wait_that_a_handler_made_in_vain_says_that_it_is_awake),
+	TEST(who_is_rung_without_cause_comes_back_to_look_for_signals),
 	TEST(the_first_message_of_a_late_claimant_wakes_who_slept_before_the_claim),
 	TEST(a_lane_without_a_socket_is_woken_all_the_same),
 	TEST(no_wake_up_is_lost_at_random_delays_when_each_parks_at_once),

@@ -6,7 +6,9 @@ import itertools
 import multiprocessing
 import os
 import random
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -528,6 +530,30 @@ def test_a_signal_that_comes_while_the_wait_still_looks_is_not_slept_over(end):
 
         with Child(wait) as child:
             assert child.wait() == 0
+
+
+def test_a_peer_that_rings_without_cause_keeps_nobody_from_its_signals():
+    with mk.Ring(4096) as ring, ring.receiver() as rx:
+        own, peer, bell = ring.sender().detach()
+        os.close(own)
+        os.close(peer)
+
+        def wait(words: Words) -> None:
+            begin = time.monotonic()
+            with pytest.raises(Tick):  # noqa: PT012
+                alarm(0.05)
+                rx.recv(timeout=LIMIT)
+            assert time.monotonic() - begin < LIMIT / 2, "slept over a signal"
+            words.say("done")
+            rx.close()
+
+        with socket.socket(fileno=bell) as ringing, Child(wait) as child:
+            while not select.select([child.sock], [], [], 0)[0]:
+                try:
+                    ringing.send(b"?" * 64, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    os.sched_yield()
+            child.expect("done")
 
 
 @pytest.mark.slow

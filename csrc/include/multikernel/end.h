@@ -54,9 +54,12 @@ struct mk_end {
 	bool sending;                      /* a sender */
 	bool private_socket;               /* a ring's: descriptors that come over it are taken */
 	uint8_t policy;                    /* enum mk_wait_policy */
-	bool interpreted;    /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
-	bool signals_seen;   /* it has, and the wait goes on where it was */
-	int64_t waits_until; /* for bindings: tells a wait that goes on from the next one */
+	bool interpreted;   /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
+	bool signals_seen;  /* it has, and the wait goes on where it was */
+	bool asleep;        /* it has said that it sleeps, and looks for signals first */
+	bool asleep_proven; /* and that it will be rung is certain */
+	uint32_t asleep_drains; /* mk_drains() then */
+	int64_t waits_until;    /* for bindings: tells a wait that goes on from the next one */
 	/* For bindings: one call at a time. See multikernel/_core/ends.h. */
 	uintptr_t bias;          /* the thread that may enter without a locked instruction */
 	_Atomic uint32_t held;   /* it is in */
@@ -81,6 +84,9 @@ MK_API void mk_ring_bell(struct mk_end *end);
 
 /* Take what lies in the own side of the socket pair. Sets end->gone at its end of file. */
 MK_API void mk_end_drain(struct mk_end *end);
+
+/* Changes when any end of this process has taken something by that. */
+MK_API uint32_t mk_drains(void);
 
 MK_API int mk_quarantine(struct mk_end *end, uint32_t bad, uint64_t value);
 
