@@ -186,6 +186,10 @@ static void a_record_sent_at_any_step_of_a_wait_for_a_set_ends_it(void)
 static void so_does_one_sent_while_the_caller_of_a_wait_looks_for_signals(void)
 {
 	come_in_at_every_step_of_a_wait(false, false, true);
+}
+
+static void so_does_one_sent_while_the_caller_of_a_wait_for_a_set_looks_for_signals(void)
+{
 	come_in_at_every_step_of_a_wait(true, false, true);
 }
 
@@ -265,6 +269,7 @@ static const struct test tests[] = {
 	TEST(an_ipi_raised_at_any_step_of_a_wait_ends_it),
 	TEST(a_record_sent_at_any_step_of_a_wait_for_a_set_ends_it),
 	TEST(so_does_one_sent_while_the_caller_of_a_wait_looks_for_signals),
+	TEST(so_does_one_sent_while_the_caller_of_a_wait_for_a_set_looks_for_signals),
 	TEST(a_receiver_that_falls_asleep_at_any_step_of_a_send_is_woken),
 #else
 	TEST(every_step_of_a_wait),
