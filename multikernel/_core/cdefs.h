@@ -84,6 +84,7 @@ int mk_py_unpeek(struct mk_receiver *rx);
 int mk_py_hold(struct mk_receiver *rx);
 int mk_py_done(struct mk_receiver *rx);
 int mk_py_take_ipi(struct mk_receiver *rx, unsigned from, unsigned *vector, uint64_t *count);
+int64_t mk_py_waiting(struct mk_receiver *rx);
 void mk_py_mask_all(struct mk_receiver *rx);
 int mk_py_mask(struct mk_receiver *rx, unsigned vector, int masked);
 int mk_py_wait(struct mk_end *end, int64_t deadline);

@@ -64,7 +64,7 @@ static PyObject *hot_recv(PyObject *self, PyObject *const *args, Py_ssize_t narg
 	if (mk_hot_arguments("recv", args, nargs, names, NULL, NULL, &timeout))
 		return NULL;
 	if (mk_unlikely(!receiver_of(self) || !mk_hot_timeout(timeout, &deadline)))
-		return PyObject_CallMethod(self, "_recv", "O", timeout ? timeout : Py_None);
+		return PyObject_CallMethod(self, "_recv", "(O)", timeout ? timeout : Py_None);
 	payload = take_record(self, deadline, &why);
 	return mk_likely(payload) || !why ? payload : mk_hot_fail(self, why, timeout, 0);
 }
@@ -220,7 +220,7 @@ static PyObject *hot_try_recv_many(PyObject *self, PyObject *limit)
 	int why;
 
 	if (!receiver_of(self) || !limit_of(limit))
-		return PyObject_CallMethod(self, "_try_recv_many", "O", limit);
+		return PyObject_CallMethod(self, "_try_recv_many", "(O)", limit);
 	list = take_batch(self, limit_of(limit), 0, &why);
 	if (list || !why)
 		return list;

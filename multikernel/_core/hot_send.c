@@ -60,7 +60,7 @@ static PyObject *hot_try_send(PyObject *self, PyObject *payload)
 	int result;
 
 	if (mk_unlikely(!tx || !PyBytes_CheckExact(payload)))
-		return PyObject_CallMethod(self, "_try_send", "O", payload);
+		return PyObject_CallMethod(self, "_try_send", "(O)", payload);
 	result = mk_py_enter(&tx->end);
 	if (mk_unlikely(result))
 		return mk_hot_fail(self, result, NULL, 0);
@@ -135,7 +135,7 @@ static PyObject *send_batch(PyObject *self, PyObject *messages, PyObject *timeou
 	if (!tuple)
 		return NULL;
 	if (!all_bytes(tuple)) {
-		PyObject *result = at_once ? PyObject_CallMethod(self, "_try_send_many", "O", tuple)
+		PyObject *result = at_once ? PyObject_CallMethod(self, "_try_send_many", "(O)", tuple)
 					   : PyObject_CallMethod(self, "_send_many", "OO", tuple,
 								 timeout ? timeout : Py_None);
 
@@ -179,7 +179,7 @@ static PyObject *hot_send_many(PyObject *self, PyObject *const *args, Py_ssize_t
 static PyObject *hot_try_send_many(PyObject *self, PyObject *messages)
 {
 	if (!sender_of(self) || !(PyList_Check(messages) || PyTuple_Check(messages)))
-		return PyObject_CallMethod(self, "_try_send_many", "O", messages);
+		return PyObject_CallMethod(self, "_try_send_many", "(O)", messages);
 	return send_batch(self, messages, NULL, 0, true);
 }
 

@@ -414,6 +414,18 @@ static int mk_py_take_ipi(struct mk_receiver *rx, unsigned from, unsigned *vecto
 	return result;
 }
 
+/* @return how many messages wait; -ECHILD, -EBUSY */
+static int64_t mk_py_waiting(struct mk_receiver *rx)
+{
+	int64_t result = mk_py_enter(&rx->end);
+
+	if (result)
+		return result;
+	result = (int64_t)mk_waiting(rx);
+	mk_py_leave(&rx->end);
+	return result;
+}
+
 static void mk_py_mask_all(struct mk_receiver *rx)
 {
 	for (unsigned v = 0; v < MK_VECTORS; v++)

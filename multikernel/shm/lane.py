@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NoReturn
 
 from multikernel._core import failure, ffi, lib
 from multikernel.errors import Closed, CorruptLane, MessageTooLarge, NotOwner, Timeout
+from multikernel.units import format_size
 
 from .objects import Kind, refused
 from .waiting import WaitPolicy, policy_number
@@ -125,6 +126,12 @@ class LaneEnd:
         """Bytes that the lane holds."""
         return int(self.view().capacity)
 
+    @property
+    def free(self) -> int:
+        """Bytes of it that nothing lies in, as this end sees it."""
+        view = self.view()
+        return int(view.capacity - view.used)
+
     def settle(self) -> None:
         """Bring `fileno` up to date after the other end of the same link has read the socket that they share."""
         lib.mk_py_settle(self.end)
@@ -184,6 +191,16 @@ class LaneEnd:
     def here(self) -> bool:
         """Whether it is this process that claimed it, and not the one it was forked from."""
         return not self._closed and bool(self.view().claimed_here)
+
+    def describe(self) -> str:
+        """Its state in a few words. Never raises: for `repr`."""
+        if self._closed:
+            return "closed"
+        view = self.view()
+        if not view.claimed_here:
+            return "of the process that this one was forked from"
+        peer = "gone" if view.gone else f"pid {view.peer_pid}" if view.peer_pid else "not claimed"
+        return f"{view.used} bytes used, {self._peer} {peer}"
 
     def check_free(self) -> None:
         """Raise NotOwner if another thread is using this end, or a view of it is still open."""
@@ -253,3 +270,11 @@ class LaneEnd:
                 pid=view.peer_pid,
             )
         return failure(code, self.role)
+
+
+def describe(role: str, carries: object, lane: LaneEnd | None, *, closed: bool) -> str:
+    """The `repr` of an end of a ring: <Sender of records, 1M, 24 bytes used, the receiver pid 4711>."""
+    if closed or lane is None:
+        return f"<{role} of {carries}, {'closed' if closed else 'not claimed'}>"
+    size = "" if lane.closed else f" {format_size(lane.capacity)},"
+    return f"<{role} of {carries},{size} {lane.describe()}>"

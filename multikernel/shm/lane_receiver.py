@@ -113,6 +113,29 @@ class LaneReceiver(LaneEnd):
             self.fail(code)
         return None
 
+    def look_at_many(self, limit: int, until: int) -> list[tuple[Any, int]]:
+        """As `look`, for up to `limit` records: where each payload lies and its length; [] when there was none."""
+        self.done()
+        messages = ffi.new("struct mk_message[]", min(limit, BATCH_RECORDS))
+        try:
+            code = lib.mk_py_peek(self._open(), messages, len(messages), BATCH_BYTES, until)
+            while code == -errno.EINTR:
+                code = lib.mk_py_peek(self._open(), messages, len(messages), BATCH_BYTES, until)
+            found = [(ffi.cast("char *", m.payload), m.length) for m in messages[0 : max(code, 0)]]
+        except BaseException:
+            self.recover()
+            raise
+        if code < 0 and code not in (-errno.EAGAIN, -errno.ETIMEDOUT):
+            self.fail(code)
+        return found
+
+    def waiting(self) -> int:
+        """How many messages wait to be received."""
+        count: int = lib.mk_py_waiting(self._open())
+        if count < 0:
+            self.fail(count)
+        return count
+
     def give(self, ended_well: bool) -> None:
         """Give the end back after `look`, with the space of what was seen; or without: it is next again."""
         code = lib.mk_py_release(self._rx) if ended_well else lib.mk_py_unpeek(self._rx)

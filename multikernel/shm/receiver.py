@@ -6,18 +6,17 @@ import errno
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from multikernel._core import RecvCalls
 from multikernel.errors import Closed, NotOwner
 
 from .format import Format, as_bytes
 from .handles import Handle, adopt, claim
+from .lane import describe
 from .lane_receiver import LaneReceiver
+from .views import View, Views
 from .waiting import AT_ONCE, WaitPolicy, deadline, policy_number
-
-if TYPE_CHECKING:
-    from .views import View
 
 
 class Receiver(RecvCalls):
@@ -170,6 +169,38 @@ class Receiver(RecvCalls):
 
         return lane.view_of(take)
 
+    def peek_many(self, limit: int, timeout: float | None = None) -> Views:
+        """Several messages where they lie: `with rx.peek_many(64) as views: ...`. As `peek`; waits for the first only.
+
+        Args:
+            limit: most messages to see, >= 1; never more than 256, or than lie in 256 KiB.
+            timeout: seconds to wait for the first.
+
+        Returns:
+            A block whose value is a list of read-only memoryviews of bytes, oldest first. At its end the space of all
+            is given back; an exception in the block takes none.
+
+        Raises:
+            TypeError: a ring with a dtype: `peek(limit=...)` shows its elements in one view.
+            TimeoutError, Closed, BufferError: as `peek`.
+        """
+        if self._format.size:
+            raise TypeError(f"peek_many is for records; this ring carries {self._format}: use peek(limit={limit})")
+        if limit < 1:
+            raise ValueError(f"peek_many({limit}): the least is 1")
+        lane = self._ready()
+        spans: list[tuple[int, int]] = []
+
+        def take() -> tuple[Any, int]:
+            found = lane.look_at_many(limit, deadline(timeout))
+            if not found:
+                lane.fail(-errno.ETIMEDOUT, timeout=timeout)
+            start, _ = found[0]
+            spans[:] = [(int(payload - start) % lane.capacity, length) for payload, length in found]
+            return start, sum(spans[-1])
+
+        return Views(lane.view_of(take), lambda whole: [whole[at : at + length] for at, length in spans])
+
     def fileno(self) -> int:
         """A descriptor for event loops, level-triggered: readable while a message is unread or the sender is gone.
 
@@ -181,6 +212,19 @@ class Receiver(RecvCalls):
     def capacity(self) -> int:
         """Bytes that the ring holds."""
         return self._ready().capacity
+
+    @property
+    def free(self) -> int:
+        """Bytes that are free now, as this end sees it."""
+        return self._ready().free
+
+    def __len__(self) -> int:
+        """How many messages wait. Walks over them: some nanoseconds each."""
+        return self._ready().waiting()
+
+    def __bool__(self) -> bool:
+        """True: an end is not nothing for being empty."""
+        return True
 
     @property
     def closed(self) -> bool:
@@ -232,5 +276,4 @@ class Receiver(RecvCalls):
         return Receiver, (self._handle, self._format, self._wait)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "not claimed" if self._lane is None else "claimed"
-        return f"<Receiver of {self._format}, {state}>"
+        return describe("Receiver", self._format, self._lane, closed=self._closed)

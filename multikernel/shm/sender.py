@@ -12,6 +12,7 @@ from multikernel.errors import Closed, NotOwner
 
 from .format import Format, as_bytes
 from .handles import Handle, adopt, claim
+from .lane import describe
 from .lane_sender import LaneSender
 from .views import View
 from .waiting import WaitPolicy, policy_number
@@ -127,8 +128,7 @@ class Sender(SendCalls):
     @property
     def free(self) -> int:
         """Bytes that are free now, as this end sees it."""
-        view = self._ready().view()
-        return int(view.capacity - view.used)
+        return self._ready().free
 
     @property
     def closed(self) -> bool:
@@ -180,5 +180,4 @@ class Sender(SendCalls):
         return Sender, (self._handle, self._format, self._wait)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "not claimed" if self._lane is None else "claimed"
-        return f"<Sender of {self._format}, {state}>"
+        return describe("Sender", self._format, self._lane, closed=self._closed)

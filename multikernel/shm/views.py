@@ -118,3 +118,39 @@ class View:
                 "something made from this view is still alive (an array or a slice); the space stays taken until it is "
                 "gone. Copy what should outlive the block"
             )
+
+
+class Views:
+    """A block that lends out several messages that lie in a row, each as a memoryview of its own.
+
+    Args:
+        whole: lends out all of it.
+        cut: finds the messages in that.
+    """
+
+    __slots__ = ("_cut", "_pieces", "_whole")
+
+    def __init__(self, whole: View, cut: Callable[[memoryview], list[memoryview]]) -> None:
+        self._whole = whole
+        self._cut = cut
+        self._pieces: list[memoryview] = []
+
+    def __enter__(self) -> list[memoryview]:
+        whole = self._whole.__enter__()
+        try:
+            self._pieces = self._cut(whole)
+        except BaseException as error:
+            self._whole.__exit__(type(error), error, error.__traceback__)
+            raise
+        return list(self._pieces)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
+            try:
+                piece.release()
+            except BufferError:
+                pass  # an array was made from it: the whole's end says so
+        self._whole.__exit__(kind, error, trace)

@@ -351,16 +351,10 @@ def test_a_claim_without_descriptors_enough_leaves_the_end_as_it_was():
     assert open_descriptors() == before
 
 
-def test_reprs_say_what_state_it_is_in(ring):
+def test_a_ring_shows_what_was_not_handed_out(ring):
     assert "sender, receiver" in repr(ring)
-    tx, rx = ring.sender(), ring.receiver()
+    ring.sender(), ring.receiver()
     assert "nothing" in repr(ring)
-    assert "not claimed" in repr(tx)
-    tx.send(b"x")
-    assert ", claimed" in repr(tx)
-    for end in (tx, rx):
-        end.close()
-        assert ", closed" in repr(end)
 
 
 # --- closing
@@ -507,7 +501,7 @@ def test_a_claimed_end_that_is_forgotten_warns_and_closes():
     ring = mk.Ring(4096)
     tx, rx = ring.sender(), ring.receiver()
     tx.send(b"x")
-    with pytest.warns(ResourceWarning, match="unclosed <Sender of records, claimed>"):  # noqa: PT031
+    with pytest.warns(ResourceWarning, match="unclosed <Sender of records, 4K"):  # noqa: PT031
         del tx
         gc.collect()
     assert rx.recv() == b"x"
@@ -526,6 +520,70 @@ def test_an_end_that_was_never_used_is_dropped_without_a_word():
     del ring
     gc.collect()
     assert open_descriptors() == before
+
+
+# --- several pieces, one message
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_pieces_become_one_message(ends, kind):
+    tx, rx = ends
+    pieces = kind([b"head", bytearray(b"er"), memoryview(b""), array.array("B", [33])])
+    tx.send(pieces, timeout=LIMIT)
+    assert tx.try_send(pieces)
+    assert tx.send_many([b"x", pieces, kind()], timeout=LIMIT) == 3
+    assert tx.try_send_many([pieces]) == 1
+    assert rx.recv_many(10) == [b"header!", b"header!", b"x", b"header!", b"", b"header!"]
+
+
+def test_pieces_that_never_fit_together_are_refused_with_the_limit(ends):
+    tx, rx = ends
+    with pytest.raises(mk.MessageTooLarge, match="5000 bytes"):
+        tx.send([b"x" * 2500, b"y" * 2500])
+    with pytest.raises(mk.MessageTooLarge) as caught:
+        tx.send_many([b"a", [b"x" * 2500, b"y" * 2500], b"b"])
+    assert caught.value.sent == 1
+    assert rx.recv() == b"a"
+
+
+def test_a_piece_without_a_buffer_is_refused_and_nothing_is_sent(ends):
+    tx, rx = ends
+    for send in (tx.send, tx.try_send, lambda pieces: tx.send_many([b"before", pieces])):
+        with pytest.raises(TypeError, match="not str"):
+            send([b"bytes", "text"])
+    assert rx.try_recv() is None
+
+
+# --- what an end says of itself
+
+
+def test_an_end_knows_how_much_waits_and_how_much_is_free(ends):
+    tx, rx = ends
+    assert (len(rx), rx.free, tx.free, rx.capacity) == (0, 4096, 4096, 4096)
+    tx.send_many([b"", b"12345678", b"9"])
+    used = 16 + 24 + 24
+    assert (len(rx), rx.free, tx.free) == (3, 4096 - used, 4096 - used)
+    assert bool(rx)
+    rx.recv()
+    assert (len(rx), rx.free) == (2, 4096 - used + 16)
+    rx.recv_many(9)
+    assert len(rx) == 0
+    assert bool(rx)
+
+
+def test_an_end_shows_what_state_it_is_in(ring):
+    tx, rx = ring.sender(), ring.receiver()
+    assert repr(tx) == "<Sender of records, not claimed>"
+    tx.send(b"12345678")
+    assert repr(tx) == "<Sender of records, 4K, 24 bytes used, the receiver not claimed>"
+    assert repr(rx) == "<Receiver of records, not claimed>"
+    rx.recv()
+    assert repr(rx) == f"<Receiver of records, 4K, 0 bytes used, the sender pid {os.getpid()}>"
+    tx.close()
+    assert repr(tx) == "<Sender of records, closed>"
+    assert repr(rx) == "<Receiver of records, 4K, 0 bytes used, the sender gone>"
+    rx.close()
+    assert repr(rx) == "<Receiver of records, closed>"
 
 
 # --- one thread at a time

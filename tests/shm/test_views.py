@@ -220,3 +220,68 @@ def test_two_ends_of_the_ring_are_never_seen(ends):
         with rx.peek() as view:
             assert view.contiguous
             assert view == message
+
+
+# --- several at once
+
+
+def test_several_records_are_seen_at_once_where_they_lie():
+    with mk.Ring(4096) as ring, ring.sender() as tx, ring.receiver() as rx:
+        messages = [b"", b"a", b"b" * 9, b"c" * 100]
+        tx.send_many(messages)
+        with rx.peek_many(3, timeout=LIMIT) as views:
+            assert [bytes(view) for view in views] == messages[:3]
+            assert all(view.readonly for view in views)
+            assert rx.closed is False
+        assert rx.recv() == messages[3]
+        with pytest.raises(ValueError, match="released"):
+            views[1][0]
+
+
+def test_several_records_that_wrap_around_are_each_in_one_piece():
+    with mk.Ring(4096) as ring, ring.sender() as tx, ring.receiver() as rx:
+        for number in range(40):
+            messages = [bytes([number]) * length for length in (300, 700, 500)]
+            tx.send_many(messages)
+            with rx.peek_many(10) as views:
+                assert [bytes(view) for view in views] == messages
+
+
+def test_an_exception_in_a_block_of_several_takes_none():
+    with mk.Ring(4096) as ring, ring.sender() as tx, ring.receiver() as rx:
+        tx.send_many([b"a", b"b"])
+        with pytest.raises(ZeroDivisionError), rx.peek_many(2):
+            1 / 0  # noqa: B018
+        assert rx.recv_many(5) == [b"a", b"b"]
+
+
+def test_an_array_made_from_one_of_several_keeps_the_space_until_it_is_gone():
+    with mk.Ring(4096) as ring, ring.sender() as tx, ring.receiver() as rx:
+        tx.send_many([b"a" * 8, b"b" * 8])
+        with pytest.raises(BufferError, match="still alive"), rx.peek_many(2) as views:
+            kept = np.frombuffer(views[1], dtype="u1")
+        del views
+        with pytest.raises(mk.NotOwner):
+            rx.recv(timeout=LIMIT)
+        assert bytes(kept) == b"b" * 8
+        del kept
+        assert rx.recv_many(5) == [b"a" * 8, b"b" * 8]
+
+
+def test_several_are_refused_on_a_ring_of_elements_and_below_one():
+    with mk.Ring(4096, dtype="u4") as ring, ring.receiver() as rx, pytest.raises(TypeError, match="use peek"):
+        rx.peek_many(2)
+    with mk.Ring(4096) as ring, ring.receiver() as rx, pytest.raises(ValueError, match="the least is 1"):
+        rx.peek_many(0)
+
+
+def test_several_wait_for_the_first_only():
+    with mk.Ring(4096) as ring, ring.sender() as tx, ring.receiver() as rx:
+        with pytest.raises(TimeoutError), rx.peek_many(2, timeout=0):
+            pass
+        tx.send(b"one")
+        with rx.peek_many(2, timeout=LIMIT) as views:
+            assert [bytes(view) for view in views] == [b"one"]
+        tx.close()
+        with pytest.raises(mk.Closed), rx.peek_many(2):
+            pass
