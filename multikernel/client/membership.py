@@ -68,7 +68,14 @@ class Membership:
         except BaseException:
             channel.close()
             raise
-        return cls(owner, name, channel, answer, fds[0], None)
+        joined = cls(owner, name, channel, answer, fds[0], None)
+        try:
+            # Answered when the pages of all instances have come: the first look finds what there is.
+            joined.request("watch", {}, timeout=_JOINS_WITHIN)
+        except BaseException:
+            joined.end(0.0)
+            raise
+        return joined
 
     def view(self) -> MachineView:
         """The machine's page. It can be read while the host is stopped, or gone.

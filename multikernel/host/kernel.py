@@ -129,8 +129,8 @@ class HostKernel:
         }
 
     def show_all(self, client: Client) -> None:
-        """Push the pages of all instances to a client that has joined, and from now on each new one."""
-        client.joined = True
+        """Push the pages of all instances to a client, and from now on each new one."""
+        client.watches = True
         for instance in self.registry.instances.values():
             if instance.last is not None:
                 client.tell(instance)
