@@ -409,6 +409,12 @@ def test_a_payload_that_is_no_text_is_told_in_base64(cli, machine, directory):
     assert (reply["payload"], reply["encoding"], reply["subtype"]) == ("/wA=", "base64", 9)
 
 
+def test_a_reply_that_has_nowhere_to_go_is_no_error(web, directory):
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "send", web, "hello", "--request"]
+    done = subprocess.run(command, cwd=directory, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_message_larger_than_the_smallest_link_gets_a_larger_link(program, web):
     sent = "x" * 300_000
     assert program("send", web, "-", "--request", stdin=sent).out == sent.upper()
