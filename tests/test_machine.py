@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 import multikernel as mk
+from multikernel.client import launch
+from multikernel.client.connection import ask_first
 from multikernel.host.rundir import RunDir, base
+from multikernel.shm.channel import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -617,6 +620,24 @@ def test_ctrl_c_while_the_host_starts_leaves_nothing():
         select.select([], [], [], delay / 1000)  # a point in its start that differs from round to round
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
+
+
+def test_ctrl_c_when_a_host_that_is_to_stay_serves_already_ends_it(monkeypatch):
+    """It comes between the host's answer and who waits for that; the host is not left to be killed."""
+    served = []
+    wait = launch.HostProcess.wait
+
+    def interrupted(*arguments: object) -> None:
+        close_all(ask_first(*arguments)[1])
+        served.extend(mk.machines())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "ask_first", interrupted)
+    monkeypatch.setattr(launch.HostProcess, "wait", lambda process, _: wait(process, 1000.0))
+    with pytest.raises(KeyboardInterrupt):
+        mk.Machine(name="stays", memory="1M", persist=True)
+    assert served == ["stays"]
+    assert mk.machines() == []
 
 
 def test_host_that_cannot_start_says_why(monkeypatch, tmp_path):

@@ -57,7 +57,13 @@ class Membership:
     def start(cls, owner: object, name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> Self:
         """Start a machine, and be its creator. Raises as `Machine` does."""
         process, channel, answer, page = launch.start(name, cpus, memory, persistent=persistent)
-        return cls(owner, name, channel, answer, page, process)
+        started = cls(owner, name, channel, answer, page, process)
+        try:
+            started._watch()  # so that the host knows that somebody has the machine
+        except BaseException:
+            started._leave(ended=True)
+            raise
+        return started
 
     @classmethod
     def join(cls, owner: object, name: str) -> Self:
@@ -70,10 +76,9 @@ class Membership:
             raise
         joined = cls(owner, name, channel, answer, fds[0], None)
         try:
-            # Answered when the pages of all instances have come: the first look finds what there is.
-            joined.request("watch", {}, timeout=_JOINS_WITHIN)
+            joined._watch()
         except BaseException:
-            joined.end(0.0)
+            joined._leave(ended=False)
             raise
         return joined
 
@@ -150,6 +155,10 @@ class Membership:
         self._connection.close_copy()
         if self._process is not None:
             self._process.forget()
+
+    def _watch(self) -> None:
+        """Have the pages of instances sent. They come before the answer, so that the first look finds what there is."""
+        self.request("watch", {}, timeout=_JOINS_WITHIN)
 
     @property
     def _ends_it(self) -> bool:

@@ -28,6 +28,7 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     {"push": "gone", "id": instance}                         deleted: its pages mean nothing any more
 
 The program that starts a host sends `start` instead of `join`, before any of these; see `multikernel.host.__main__`.
+It has the machine once it watches: if it goes before that, a persistent machine ends too.
 """
 
 from __future__ import annotations
