@@ -243,13 +243,14 @@ def _nobody_reads() -> bool:
 
 
 def _drop_unwritten() -> None:
-    """What stdout did not take has been told; the interpreter would try it again at its end, and say so itself."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _write_nowhere(sys.stdout.fileno())
+    """What a stream did not take has been told; the interpreter would try it again at its end, and say so itself."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            _write_nowhere(stream.fileno())
 
 
 def _write_nowhere(descriptor: int) -> None:
