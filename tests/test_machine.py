@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 import multikernel as mk
+from multikernel.client import launch
+from multikernel.client.connection import ask_first
 from multikernel.host.rundir import RunDir, base
+from multikernel.shm.channel import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -308,10 +311,13 @@ def test_client_that_joins_later_sees_the_pages_of_one_that_has_ended(machine, t
     web.load(f"{tmp_path}/image.py")
     web.boot()
     web.wait(timeout=PATIENCE)
-    with mk.Machine.attach(machine.name) as late:
-        assert list(late)  # a round trip would bring the pages; this needs none
-        late["web"].wait(timeout=0)
-        assert late.proc["instances/web/console"] == "it was here\n"
+    for _ in range(20):
+        with mk.Machine.attach(machine.name) as late:
+            os.kill(machine.pid, signal.SIGSTOP)  # nothing comes later
+            try:
+                assert late.proc["instances/web/console"] == "it was here\n"
+            finally:
+                os.kill(machine.pid, signal.SIGCONT)
 
 
 def test_steps_that_two_clients_ask_for_at_once_are_done_one_by_one(machine, serving):
@@ -614,6 +620,24 @@ def test_ctrl_c_while_the_host_starts_leaves_nothing():
         select.select([], [], [], delay / 1000)  # a point in its start that differs from round to round
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
+
+
+def test_ctrl_c_when_a_host_that_is_to_stay_serves_already_ends_it(monkeypatch):
+    """It comes between the host's answer and who waits for that; the host is not left to be killed."""
+    served = []
+    wait = launch.HostProcess.wait
+
+    def interrupted(*arguments: object) -> None:
+        close_all(ask_first(*arguments)[1])
+        served.extend(mk.machines())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "ask_first", interrupted)
+    monkeypatch.setattr(launch.HostProcess, "wait", lambda process, _: wait(process, 1000.0))
+    with pytest.raises(KeyboardInterrupt):
+        mk.Machine(name="stays", memory="1M", persist=True)
+    assert served == ["stays"]
+    assert mk.machines() == []
 
 
 def test_host_that_cannot_start_says_why(monkeypatch, tmp_path):

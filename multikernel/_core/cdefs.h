@@ -91,6 +91,7 @@ int mk_py_wait(struct mk_end *end, int64_t deadline);
 int mk_py_settle(struct mk_end *end);
 int mk_py_ready(struct mk_end *end);
 int mk_py_peer_closed(struct mk_end *end);
+int mk_py_peer_gone(struct mk_end *end);
 int mk_py_counters(struct mk_end *end, struct mk_counters *counters);
 int mk_py_wait_counters(struct mk_end *end, struct mk_counters *counters);
 int mk_py_read_counters(struct mk_end *end, struct mk_counters_copy *copy);

@@ -490,6 +490,18 @@ static int mk_py_peer_closed(struct mk_end *end)
 	return result;
 }
 
+/* Look, by system calls, whether the other side is gone: a sender that finds out says so from now on. */
+static int mk_py_peer_gone(struct mk_end *end)
+{
+	int result = mk_py_enter(end);
+
+	if (result)
+		return result;
+	result = mk_end_gone(end, true);
+	mk_py_leave(end);
+	return result;
+}
+
 static int mk_py_counters(struct mk_end *end, struct mk_counters *counters)
 {
 	int result = mk_py_seize(end);

@@ -174,9 +174,9 @@ def _fail(error: BaseException, as_json: bool, *, debug: bool) -> int:
         traceback.print_exception(error)
     status = exit_status(error)
     known = isinstance(error, (click.ClickException, KeyboardInterrupt, OSError, ValueError)) or _is_ours(error)
-    with contextlib.suppress(BrokenPipeError):
-        if as_json:
-            output.document({"error": {**_described(error), "exit_status": status}})
+    with contextlib.suppress(OSError):  # nobody can be told: the status has to do
+        if as_json and _told(error, status):
+            pass
         elif isinstance(error, KeyboardInterrupt):
             output.talk("")
         elif known:
@@ -184,6 +184,17 @@ def _fail(error: BaseException, as_json: bool, *, debug: bool) -> int:
     if not known:
         raise error
     return status
+
+
+def _told(error: BaseException, status: int) -> bool:
+    """Tell `error` as a document; whether stdout took it."""
+    try:
+        output.document({"error": {**_described(error), "exit_status": status}})
+    except BrokenPipeError:
+        raise
+    except OSError:  # which may well be the error
+        return False
+    return True
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -232,13 +243,14 @@ def _nobody_reads() -> bool:
 
 
 def _drop_unwritten() -> None:
-    """What stdout did not take has been told; the interpreter would try it again at its end, and say so itself."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _write_nowhere(sys.stdout.fileno())
+    """What a stream did not take has been told; the interpreter would try it again at its end, and say so itself."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            _write_nowhere(stream.fileno())
 
 
 def _write_nowhere(descriptor: int) -> None:

@@ -8,9 +8,11 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import click
+
+from multikernel.tools.terminal import is_terminal, plain
 
 COLOURS = {
     "active": "green",
@@ -52,16 +54,6 @@ def done(data: dict[str, Any], as_json: bool, text: str) -> None:
         talk(text)
 
 
-def plain(text: str) -> str:
-    """`text` without anything that a terminal would obey: control characters are shown as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal; Python has None for one that was closed before it began."""
-    return stream is not None and stream.isatty()
-
-
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows in columns, by rich on a terminal that has it. The last column is wrapped to the terminal's width."""
     cells = [[plain(cell) for cell in row] for row in rows]
@@ -83,11 +75,7 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 def data(content: bytes) -> None:
     """Print bytes as they are; a terminal gets a newline after them if they bring none."""
-    stream = sys.stdout.buffer
-    stream.write(content)
-    if is_terminal(sys.stdout) and not content.endswith(b"\n"):
-        stream.write(b"\n")
-    stream.flush()
+    click.echo(content, nl=is_terminal(sys.stdout) and not content.endswith(b"\n"))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from multikernel.tools.terminal import plain
+
 from . import complete, describe, options, output
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def _summary(about: dict[str, Any]) -> str:
     pool = about["pool"]
     kind = "persistent" if about["host"]["persistent"] else "ephemeral"
     return (
-        f"{output.plain(about['machine'])}: {kind}, host pid {about['host']['pid']}; "
+        f"{plain(about['machine'])}: {kind}, host pid {about['host']['pid']}; "
         f"cpus {format_cpus(pool['cpus'])}, free {format_cpus(pool['cpus_free'])}; "
         f"memory {format_size(pool['memory'])}, free {format_size(pool['memory_free'])}"
     )

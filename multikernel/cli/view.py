@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from multikernel.tools.terminal import plain
+
 from . import complete, options, output
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def ls(machine: Machine, path: str, as_json: bool) -> None:
         output.document({"machine": machine.name, "path": path, "entries": entries})
         return
     for name in names:
-        click.echo(output.plain(name))
+        click.echo(plain(name))
 
 
 @click.command(epilog="Example:  multikernel cat meminfo instances/web/status")

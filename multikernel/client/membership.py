@@ -57,7 +57,13 @@ class Membership:
     def start(cls, owner: object, name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> Self:
         """Start a machine, and be its creator. Raises as `Machine` does."""
         process, channel, answer, page = launch.start(name, cpus, memory, persistent=persistent)
-        return cls(owner, name, channel, answer, page, process)
+        started = cls(owner, name, channel, answer, page, process)
+        try:
+            started._watch()  # so that the host knows that somebody has the machine
+        except BaseException:
+            started._leave(ended=True)
+            raise
+        return started
 
     @classmethod
     def join(cls, owner: object, name: str) -> Self:
@@ -68,7 +74,13 @@ class Membership:
         except BaseException:
             channel.close()
             raise
-        return cls(owner, name, channel, answer, fds[0], None)
+        joined = cls(owner, name, channel, answer, fds[0], None)
+        try:
+            joined._watch()
+        except BaseException:
+            joined._leave(ended=False)
+            raise
+        return joined
 
     def view(self) -> MachineView:
         """The machine's page. It can be read while the host is stopped, or gone.
@@ -143,6 +155,10 @@ class Membership:
         self._connection.close_copy()
         if self._process is not None:
             self._process.forget()
+
+    def _watch(self) -> None:
+        """Have the pages of instances sent. They come before the answer, so that the first look finds what there is."""
+        self.request("watch", {}, timeout=_JOINS_WITHIN)
 
     @property
     def _ends_it(self) -> bool:

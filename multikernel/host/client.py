@@ -40,8 +40,8 @@ class Client:
         lost: Callable[[Client, Exception | None], None],
     ) -> None:
         self.id = client_id
-        self.joined = False
-        """Whether it has asked for the machine page, and so is told of pages of instances."""
+        self.watches = False
+        """Whether it has asked to be told of pages of instances."""
         self.busy = 0
         """Requests that are being worked on."""
         self._unseen: set[int] = set()
@@ -64,7 +64,7 @@ class Client:
         One push for each instance is under way at most: what comes while the client has not said that it has seen the
         last one is not piled up, it gets the newest when it has. So a client that never reads costs nothing.
         """
-        if not self.joined:
+        if not self.watches:
             return
         if instance.id in self._unseen:
             self._stale[instance.id] = instance

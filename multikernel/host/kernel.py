@@ -117,7 +117,6 @@ class HostKernel:
         log.redirect(self._inherited.rundir)
         self.publish()
         self._creator.wire.send({"answer": request, "ok": self.describe(self._creator)}, [self.page.fd])
-        self.show_all(self._creator)
 
     def describe(self, client: Client) -> dict[str, Any]:
         """What a client that joins is told, beside the machine page."""
@@ -129,8 +128,8 @@ class HostKernel:
         }
 
     def show_all(self, client: Client) -> None:
-        """Push the pages of all instances to a client that has joined, and from now on each new one."""
-        client.joined = True
+        """Push the pages of all instances to a client, and from now on each new one."""
+        client.watches = True
         for instance in self.registry.instances.values():
             if instance.last is not None:
                 client.tell(instance)
@@ -213,7 +212,8 @@ class HostKernel:
             self.over.set()
 
     def _on_client_left(self, client: Client) -> None:
-        if client is self._creator and not self._start.persistent:
+        # One that goes before it watches never had the machine: a Ctrl-C came while it waited for the answer.
+        if client is self._creator and not (self._start.persistent and client.watches):
             self.over.set()
         self.publish()
 

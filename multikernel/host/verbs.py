@@ -5,7 +5,9 @@ error}`. Answers come as they are ready, not in order. "name" and "instance" tog
 one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
 
     join      {}                                             -> {"name", "pid", "client", "persistent"} + [machine]
-                  the machine object, read-only; from now on the pushes below come
+                  the machine object, read-only
+    watch     {}                                             -> {}
+                  from now on the pushes below come; those of all instances that there are before the answer
     create    {"name", "cpus": [..] | null, "memory": bytes, "exclusive", "instance": id | null} -> {"instance": id}
     delete    {"name", "instance"}                           -> {}
     load      {"name", "instance", "image": {..}, "cmdline", "directory"} + [image]          -> {}
@@ -26,6 +28,7 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     {"push": "gone", "id": instance}                         deleted: its pages mean nothing any more
 
 The program that starts a host sends `start` instead of `join`, before any of these; see `multikernel.host.__main__`.
+It has the machine once it watches: if it goes before that, a persistent machine ends too.
 """
 
 from __future__ import annotations
@@ -54,9 +57,14 @@ Verb: TypeAlias = "Callable[[HostKernel, Client, Request], Awaitable[Answer]]"
 
 
 async def join(host: HostKernel, client: Client, _request: Request) -> Answer:
-    """Let a client see the machine. The answer first, then the pages of instances."""
-    asyncio.get_running_loop().call_soon(host.show_all, client)
+    """Let a client see the machine."""
     return host.describe(client), [os.dup(host.page.fd)]
+
+
+async def watch(host: HostKernel, client: Client, _request: Request) -> Answer:
+    """Let a client see the instances. Their pages come first, so that who has the answer has them all."""
+    host.show_all(client)
+    return {}, []
 
 
 async def create(host: HostKernel, _client: Client, request: Request) -> Answer:
@@ -152,7 +160,7 @@ async def census(_host: HostKernel, _client: Client, _request: Request) -> Answe
 
 VERBS: dict[str, Verb] = {
     verb.__name__: verb
-    for verb in (join, create, delete, load, unload, boot, halt, kill, wait, connect, shutdown, census)
+    for verb in (join, watch, create, delete, load, unload, boot, halt, kill, wait, connect, shutdown, census)
 }
 
 

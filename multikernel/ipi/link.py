@@ -426,6 +426,7 @@ class Link:
             return call()
         except Closed:
             if not self.closed_here:
+                self._sender.look_for_peer()  # what one end knows both say: nothing is sent to one that is gone
                 self._await_verdict()
             raise
 

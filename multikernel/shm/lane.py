@@ -182,6 +182,10 @@ class LaneEnd:
             self.fail(code)
         return bool(code)
 
+    def look_for_peer(self) -> None:
+        """Find out now whether the other side is gone. A sender with room to send into would only notice in time."""
+        lib.mk_py_peer_gone(self.end)
+
     @property
     def closed(self) -> bool:
         """Whether this end was closed here."""

@@ -282,11 +282,18 @@ def test_a_reader_who_has_gone_is_no_error(tmp_path):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_output_that_cannot_be_written_is_one_line_and_1(tmp_path):
+@pytest.mark.parametrize("arguments", [["--help"], ["completion", "bash", "--json"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_one_line_and_1(arguments):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, timeout=50, check=False)
+        done = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, timeout=50, check=False)
     assert done.returncode == 1
     assert done.stderr == b"multikernel: No space left on device\n"
+
+
+def test_an_error_that_nobody_can_be_told_keeps_its_status():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, "frobnicate"], stdout=full, stderr=full, timeout=50, check=False)
+    assert done.returncode == 2
 
 
 def on_terminal(*arguments: str, **environment: str) -> str:

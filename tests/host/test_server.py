@@ -188,6 +188,7 @@ def test_client_that_never_reads_gets_one_push_for_each_instance(machine, channe
     web.load(f"{tmp_path}/image.py")
     answer = ask(channel, {"verb": "join", "id": 1})
     assert answer["ok"]["name"] == machine.name
+    assert ask(channel, {"verb": "watch", "id": 2}) == {"answer": 2, "ok": {}}
     for _ in range(5):
         web.boot()
         web.wait(timeout=PATIENCE)
@@ -202,6 +203,26 @@ def test_client_that_never_reads_gets_one_push_for_each_instance(machine, channe
     for fd in fds:
         os.close(fd)
     assert push == {"push": "incarnation", "id": web.id, "epoch": 5}
+
+
+def test_client_that_watches_has_the_pages_of_all_instances_before_the_answer(machine, channel, tmp_path):
+    (tmp_path / "image.py").write_text("def main(kernel): pass\n")
+    one = {"cpus": min(os.sched_getaffinity(0)), "memory": "1M", "exclusive": False}
+    instances = [machine.create(name, **one) for name in ("web", "db")]
+    for instance in instances:
+        instance.load(f"{tmp_path}/image.py")
+        instance.boot()
+        instance.wait(timeout=PATIENCE)
+    ask(channel, {"verb": "join", "id": 1})
+    channel.send({"verb": "watch", "id": 2})
+    came = []
+    while "answer" not in (came[-1] if came else {}):
+        document, fds = channel.receive(timeout=PATIENCE)
+        for fd in fds:
+            os.close(fd)
+        came.append(document)
+    pushes = [{"push": "incarnation", "id": instance.id, "epoch": 1} for instance in instances]
+    assert came == [*pushes, {"answer": 2, "ok": {}}]
 
 
 def test_image_that_is_not_what_its_description_says_is_refused(machine, channel):

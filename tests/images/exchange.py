@@ -1,7 +1,7 @@
 """Two instances that send each other messages of random sizes, both at once, and check every one.
 
-cmdline: "PEER COUNT SEED" for the one that connects, "COUNT SEED" for the one that is connected to. Each answers the
-request b"done?" once it has sent and received COUNT.
+cmdline: "PEER COUNT SEED" for the one that connects, "COUNT SEED" for the one that is connected to. The first begins
+when it is sent b"begin". Each answers the request b"done?" once it has sent and received COUNT.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def main(kernel: mk.Kernel) -> int:
     assert os.sched_getaffinity(0) == set(kernel.cpus)
     words = kernel.cmdline.split()
     count, seed = int(words[-2]), words[-1]
-    if len(words) == 3:
-        link = kernel.connect(words[0], capacity="256K")
-        link.send(b"begin")
-        exchange(link, count, f"{seed}-a", f"{seed}-b")
+    peer = kernel.connect(words[0], capacity="256K") if len(words) == 3 else None
     for message in kernel.messages():
-        if message.payload == b"begin":
+        if message.payload == b"begin" and peer is not None:
+            peer.send(b"begin")
+            exchange(peer, count, f"{seed}-a", f"{seed}-b")
+        elif message.payload == b"begin":
             assert message.link is not None
             exchange(message.link, count, f"{seed}-b", f"{seed}-a")
         else:

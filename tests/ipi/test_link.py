@@ -606,6 +606,27 @@ def test_the_death_of_the_peer_ends_every_wait(waiting):
         assert f"pid {child.pid}" in str(errors[0])
 
 
+def test_once_a_killed_peer_is_known_to_be_gone_nothing_is_sent_to_it():
+    def serve(link: mk.Link, words: Words) -> None:
+        words.say("here")
+        words.hear()
+
+    with joined(serve) as (link, child):
+        child.expect("here")
+        child.kill()
+        with pytest.raises(mk.Closed):
+            link.recv(timeout=LIMIT)
+        for call in (
+            lambda: link.send(b"x"),
+            lambda: link.try_send(b"x"),
+            lambda: link.send_many([b"x"]),
+            lambda: link.reserve(1).__enter__(),
+            lambda: link.ipi(1),
+        ):
+            with pytest.raises(mk.Closed, match=f"pid {child.pid}"):
+                call()
+
+
 def test_a_stopped_peer_is_a_timeout():
     with joined(echo) as (link, child):
         assert link.request(b"x", timeout=LIMIT).payload == b"x"

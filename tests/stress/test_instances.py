@@ -19,12 +19,12 @@ pytestmark = [pytest.mark.two_cpus, pytest.mark.timeout(240)]
 
 
 def boot_exchange(machine: mk.Machine, cpus: tuple[int, ...], count: int) -> list[mk.Link]:
-    """Two instances, each on a core of its own, that begin to exchange COUNT messages each way."""
+    """Two instances, each on a core of its own; sent b"begin", the first exchanges COUNT messages each way."""
     for name, cpu, cmdline in (("b", cpus[1], f"{count} {SEED}"), ("a", cpus[0], f"b {count} {SEED}")):
         instance = machine.create(name, cpus=[cpu], memory="32M")
         instance.load(f"{IMAGES / 'exchange.py'}:main", cmdline=cmdline)
         instance.boot()
-    return [machine.connect(name, capacity="64K", timeout=200) for name in ("a", "b")]
+    return [machine.connect(name, capacity="64K", timeout=20) for name in ("a", "b")]
 
 
 def test_a_million_messages_of_random_sizes_cross_and_each_is_right(cpus: tuple[int, ...]) -> None:
@@ -32,6 +32,7 @@ def test_a_million_messages_of_random_sizes_cross_and_each_is_right(cpus: tuple[
     count = 500_000
     with mk.Machine(cpus=cpus[:2], memory="128M") as machine:
         links = boot_exchange(machine, cpus, count)
+        links[0].send(b"begin")
         for link in links:
             assert link.request(b"done?", timeout=200).payload == b"done"
         for name, cpu in (("a", cpus[0]), ("b", cpus[1])):
@@ -50,8 +51,11 @@ def test_with_the_host_stopped_instances_exchange_messages_and_every_view_is_rea
         links = boot_exchange(machine, cpus, count)
         os.kill(machine.pid, signal.SIGSTOP)
         try:
+            links[0].send(b"begin")
             for link in links:
                 assert link.request(b"done?", timeout=100).payload == b"done"
+            for name in ("a", "b"):
+                assert machine.proc.snapshot(f"instances/{name}/status")["counters"]["received"] >= count
             for path in machine.proc:
                 assert isinstance(machine.proc[path], str)
             for name in ("a", "b"):

@@ -107,6 +107,8 @@ def counted_independently(directory: Path) -> dict[str, int]:
     """The totals, by the plainest way there is."""
     totals = dict.fromkeys(("files", "unparsed", "lines", "functions", "classes", "imports"), 0)
     for path in directory.rglob("*.py"):
+        if {"site-packages", "dist-packages"}.intersection(path.relative_to(directory).parts):
+            continue  # installed beside the standard library, and no part of it
         totals["files"] += 1
         content = path.read_bytes()
         try:
@@ -215,6 +217,15 @@ def test_people_get_tables(awkward):
     assert "name \\udcff\\n.py" in ran.stdout, "a file's name must not be able to write lines of its own"
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_was_closed_before_is_no_error(tmp_path, closed):
+    (tmp_path / "a.py").write_bytes(EVERYWHERE)
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "--input", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ("The totals are equal." in ran.stdout) is (closed == "2>&-")
+
+
 def test_a_directory_without_files_is_no_error(tmp_path):
     found = document_of(run_demo("--input", str(tmp_path), "--json"))
     assert set(found["totals"].values()) == {0}
@@ -293,8 +304,17 @@ def test_progress_goes_to_a_terminal_and_the_document_to_stdout(tmp_path, rich):
     assert b"two instances" in shown
 
 
-def test_parser_killed_in_the_middle_ends_the_demo_with_status_1():
-    with running() as demo:
+@pytest.fixture
+def long_work(tmp_path: Path) -> Path:
+    """A directory that takes the demo half a minute: what is done in the middle of it is not too late."""
+    (tmp_path / "a.py").write_bytes(b"def f():\n    return 'x' * 3\n" * 3000)
+    for number in range(500):
+        os.link(tmp_path / "a.py", tmp_path / f"a{number}.py")
+    return tmp_path
+
+
+def test_parser_killed_in_the_middle_ends_the_demo_with_status_1(long_work):
+    with running("--input", str(long_work)) as demo:
         with machine_of(demo) as machine:
             os.kill(machine["parser"].pid, signal.SIGKILL)
         status, out, err = ends(demo)
@@ -306,9 +326,9 @@ def test_parser_killed_in_the_middle_ends_the_demo_with_status_1():
     assert not rundir.is_running(f"demo-{demo.pid}")
 
 
-def test_a_second_shell_sees_the_demo_while_it_runs():
+def test_a_second_shell_sees_the_demo_while_it_runs(long_work):
     """Figures of the running work, from pages alone."""
-    with running("--json") as demo:
+    with running("--input", str(long_work), "--json") as demo:
         machine_of(demo).close()
         for command, expected in (
             (["show"], "parser"),
@@ -328,8 +348,8 @@ def test_a_second_shell_sees_the_demo_while_it_runs():
         assert ends(demo)[0] == 130
 
 
-def test_reader_killed_in_the_middle_is_told_as_a_document():
-    with running("--json") as demo:
+def test_reader_killed_in_the_middle_is_told_as_a_document(long_work):
+    with running("--input", str(long_work), "--json") as demo:
         with machine_of(demo) as machine:
             os.kill(machine["reader"].pid, signal.SIGKILL)
         status, out, _ = ends(demo)
@@ -337,8 +357,8 @@ def test_reader_killed_in_the_middle_is_told_as_a_document():
     assert "reader ended in the middle" in json.loads(out)["error"]["message"]
 
 
-def test_an_instance_halted_from_another_shell_ends_the_demo():
-    with running() as demo:
+def test_an_instance_halted_from_another_shell_ends_the_demo(long_work):
+    with running("--input", str(long_work)) as demo:
         with machine_of(demo) as machine:
             machine["parser"].halt()
         status, _, err = ends(demo)
@@ -346,8 +366,8 @@ def test_an_instance_halted_from_another_shell_ends_the_demo():
     assert "parser ended in the middle of the work (halted" in err
 
 
-def test_ctrl_c_while_the_instances_work_leaves_nothing():
-    with running() as demo:
+def test_ctrl_c_while_the_instances_work_leaves_nothing(long_work):
+    with running("--input", str(long_work)) as demo:
         with machine_of(demo):
             os.killpg(demo.pid, signal.SIGINT)
         status, out, err = ends(demo)
@@ -403,6 +423,16 @@ def test_totals_that_differ_are_a_failure(slow_to_compare):
     assert found["totals"]["imports"] == 1
     assert found["compared"]["plain"]["imports"] == 2
     assert "differ" in err
+
+
+@pytest.mark.slow
+def test_totals_of_the_standard_library_are_those_of_an_independent_count():
+    """What the demo counts when it is not told what to count."""
+    found = document_of(run_demo("--json"))
+    expected = counted_independently(Path(sources.standard_library()))
+    assert expected["files"] > 100
+    assert found["totals"] == expected
+    assert found["compared"] == {"plain": expected, "pool": expected}
 
 
 def test_the_standard_library_is_without_installed_packages():

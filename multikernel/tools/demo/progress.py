@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 import click
 
+from multikernel.tools.terminal import is_terminal
+
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar for the length of the block; its value is to be called with how much of `total` is done."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield lambda _: None
         return
     try:

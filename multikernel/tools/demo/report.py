@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from multikernel.tools.terminal import is_terminal, plain
+
 from .comparison import Outcome
 from .counting import Findings, Totals
 from .words import PARSER, READER
@@ -162,8 +164,8 @@ def _instance_row(name: str, status: dict[str, Any]) -> tuple[str, ...]:
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True) -> None:
     """Print a table, its columns but the first flush right: by rich on a terminal that has it."""
-    cells = [[_plain(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty() and _rich_table(headers, cells, right=right):
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if is_terminal(sys.stdout) and _rich_table(headers, cells, right=right):
         return
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     for row in (headers, *cells):
@@ -185,8 +187,3 @@ def _rich_table(headers: Sequence[str], cells: list[list[str]], *, right: bool) 
         table.add_row(*map(Text, row))
     Console(highlight=False).print(table)
     return True
-
-
-def _plain(text: str) -> str:
-    """`text` without what a terminal would obey: a file's name may hold anything."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
