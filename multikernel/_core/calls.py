@@ -58,7 +58,7 @@ class SendCalls:
         """As `send_many`, without waiting: how many there was room for."""
         return self._try_send_many(messages)
 
-    def _bind(self, address: int, /) -> None:
+    def _bind(self, address: int, *elements: Any) -> None:
         """The extension's calls would find the claimed end at this address."""
 
 
@@ -71,6 +71,7 @@ class RecvCalls:
     _try_recv: Callable[[], Any]
     _recv_many: Callable[[int, float | None], Any]
     _try_recv_many: Callable[[int], Any]
+    _recv_into: Callable[[Any, float | None], int]
     _next: Callable[[], Any]
 
     def recv(self, timeout: float | None = None) -> Any:
@@ -113,11 +114,28 @@ class RecvCalls:
         """As `recv_many`, without waiting: an empty list or array when nothing is there."""
         return self._try_recv_many(limit)
 
+    def recv_into(self, buffer: Any, timeout: float | None = None) -> int:
+        """Receive into memory of one's own.
+
+        Args:
+            buffer: a writable contiguous buffer. Records: at least as long as the next one, else ValueError and the
+                record stays. With a dtype: an array of shape (n, *shape), n >= 1.
+            timeout: seconds to wait.
+
+        Returns:
+            Bytes of the record; with a dtype the number of elements, 1 <= count <= n.
+
+        Raises:
+            TypeError, ValueError: not such a buffer, or too short for the next record. Nothing was taken.
+            TimeoutError, Closed: as `recv`.
+        """
+        return self._recv_into(buffer, timeout)
+
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
         return self._next()
 
-    def _bind(self, address: int, /) -> None:
+    def _bind(self, address: int, *elements: Any) -> None:
         """The extension's calls would find the claimed end at this address."""

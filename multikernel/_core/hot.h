@@ -30,6 +30,47 @@ int mk_hot_wait(struct mk_end *end, int64_t deadline, bool *in);
 /* Raise what a negative result means. @return NULL */
 PyObject *mk_hot_fail(PyObject *self, int code, PyObject *timeout, uint64_t length);
 
+#define MK_HOT_DIMENSIONS 8
+
+/* What a ring of elements carries. */
+struct mk_hot_elements {
+	PyObject *array_type, *dtype, *empty; /* numpy.ndarray, the dtype, numpy.empty */
+	uint64_t size;                        /* of one element, bytes */
+	Py_ssize_t dimensions;                /* of one element */
+	Py_ssize_t shape[MK_HOT_DIMENSIONS];
+};
+
+/* A Sender or a Receiver as the calls see it. */
+struct mk_hot_end {
+	PyObject_HEAD union {
+		struct mk_sender *tx;
+		struct mk_receiver *rx; /* NULL: not claimed yet, or closed */
+	};
+	struct mk_hot_elements *elements; /* NULL: records */
+};
+
+#define mk_hot_end_of(self) ((struct mk_hot_end *)(self))
+#define MK_HOT_FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+#define MK_HOT_BIND_DOC                            \
+	"_bind($self, address, *elements)\n--\n\n" \
+	"The claimed end lies there, 0: nowhere. elements: numpy.ndarray, dtype, numpy.empty, shape and size of one."
+
+/* The method `_bind(address, *elements)` and the destructor, of both types. */
+PyObject *mk_hot_bind(PyObject *self, PyObject *arguments);
+void mk_hot_dealloc(PyObject *self);
+
+/* An array of such elements, as memory: contiguous, and @flags says whether writable.
+ * @return whether it is one; if not the Python path says why, or converts nothing and does it */
+bool mk_hot_array(const struct mk_hot_elements *elements, PyObject *array, int flags, Py_buffer *view);
+
+/* send_many, recv_many and recv_into of elements. @return the result; NULL and *slow: for the Python path to do */
+PyObject *mk_hot_send_elements(PyObject *self, PyObject *array, PyObject *timeout, int64_t deadline, bool at_once,
+			       bool *slow);
+PyObject *mk_hot_recv_elements(PyObject *self, Py_ssize_t limit, PyObject *timeout, int64_t deadline, bool at_once,
+			       bool *slow);
+PyObject *mk_hot_recv_elements_into(PyObject *self, PyObject *array, PyObject *timeout, int64_t deadline, bool *slow);
+
 extern PyType_Spec mk_hot_send_spec, mk_hot_receive_spec;
 
 #endif

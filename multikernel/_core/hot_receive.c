@@ -7,13 +7,10 @@
 #define STEP_RECORDS 256
 #define STEP_BYTES (256u * 1024u)
 
-struct calls {
-	PyObject_HEAD struct mk_receiver *rx; /* NULL: not claimed yet, closed, or of elements */
-};
-
+/* @return NULL: not claimed yet, closed, or of elements */
 static struct mk_receiver *receiver_of(PyObject *self)
 {
-	return ((struct calls *)self)->rx;
+	return mk_likely(!mk_hot_end_of(self)->elements) ? mk_hot_end_of(self)->rx : NULL;
 }
 
 /* The next record is looked at; a wait comes before it if there is none. @return as mk_peek and mk_hot_wait */
@@ -200,63 +197,86 @@ static Py_ssize_t limit_of(PyObject *argument)
 	return limit > 0 ? limit : 0;
 }
 
+/* @return whether the Python path is not needed: *result is it; NULL without an exception: *why says it */
+static bool take_many(PyObject *self, PyObject *limit, PyObject *timeout, int64_t deadline, bool at_once,
+		      PyObject **result, int *why)
+{
+	Py_ssize_t most = limit_of(limit);
+	bool slow = false;
+
+	*why = 0;
+	if (!most)
+		return false;
+	if (mk_hot_end_of(self)->elements)
+		*result = mk_hot_recv_elements(self, most, timeout, deadline, at_once, &slow);
+	else if (receiver_of(self))
+		*result = take_batch(self, most, deadline, why);
+	else
+		slow = true;
+	return !slow;
+}
+
 static PyObject *hot_recv_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-	PyObject *limit, *timeout, *list;
+	PyObject *limit, *timeout, *result;
 	int64_t deadline;
 	int why;
 
 	if (mk_hot_arguments("recv_many", args, nargs, names, "limit", &limit, &timeout))
 		return NULL;
-	if (!receiver_of(self) || !limit_of(limit) || !mk_hot_timeout(timeout, &deadline))
+	if (!mk_hot_timeout(timeout, &deadline) || !take_many(self, limit, timeout, deadline, false, &result, &why))
 		return PyObject_CallMethod(self, "_recv_many", "OO", limit, timeout ? timeout : Py_None);
-	list = take_batch(self, limit_of(limit), deadline, &why);
-	return list || !why ? list : mk_hot_fail(self, why, timeout, 0);
+	return why ? mk_hot_fail(self, why, timeout, 0) : result;
 }
 
 static PyObject *hot_try_recv_many(PyObject *self, PyObject *limit)
 {
-	PyObject *list;
+	PyObject *result;
 	int why;
 
-	if (!receiver_of(self) || !limit_of(limit))
+	if (!take_many(self, limit, NULL, 0, true, &result, &why))
 		return PyObject_CallMethod(self, "_try_recv_many", "(O)", limit);
-	list = take_batch(self, limit_of(limit), 0, &why);
-	if (list || !why)
-		return list;
+	if (!why)
+		return result;
 	return why == -EAGAIN ? PyList_New(0) : mk_hot_fail(self, why, NULL, 0);
+}
+
+static PyObject *hot_recv_into(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+	PyObject *buffer, *timeout, *result = NULL;
+	bool slow = true;
+	int64_t deadline;
+
+	if (mk_hot_arguments("recv_into", args, nargs, names, "buffer", &buffer, &timeout))
+		return NULL;
+	if (mk_hot_end_of(self)->elements && mk_hot_timeout(timeout, &deadline))
+		result = mk_hot_recv_elements_into(self, buffer, timeout, deadline, &slow);
+	return slow ? PyObject_CallMethod(self, "_recv_into", "OO", buffer, timeout ? timeout : Py_None) : result;
 }
 
 /* --- the type ---------------------------------------------------------------------------------------------------- */
 
-static PyObject *hot_bind(PyObject *self, PyObject *address)
-{
-	void *rx = PyLong_AsVoidPtr(address);
-
-	if (PyErr_Occurred())
-		return NULL;
-	((struct calls *)self)->rx = rx;
-	return mk_hot_nothing();
-}
-
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
-
 static PyMethodDef methods[] = {
-	{"recv", FAST(hot_recv), METH_FASTCALL | METH_KEYWORDS, DOC_RecvCalls_recv},
+	{"recv", MK_HOT_FAST(hot_recv), METH_FASTCALL | METH_KEYWORDS, DOC_RecvCalls_recv},
 	{"try_recv", hot_try_recv, METH_NOARGS, DOC_RecvCalls_try_recv},
-	{"recv_many", FAST(hot_recv_many), METH_FASTCALL | METH_KEYWORDS, DOC_RecvCalls_recv_many},
+	{"recv_many", MK_HOT_FAST(hot_recv_many), METH_FASTCALL | METH_KEYWORDS, DOC_RecvCalls_recv_many},
 	{"try_recv_many", hot_try_recv_many, METH_O, DOC_RecvCalls_try_recv_many},
-	{"_bind", hot_bind, METH_O,
-	 "_bind($self, address, /)\n--\n\nThe claimed receiver of records lies there; 0: nowhere."},
+	{"recv_into", MK_HOT_FAST(hot_recv_into), METH_FASTCALL | METH_KEYWORDS, DOC_RecvCalls_recv_into},
+	{"_bind", mk_hot_bind, METH_VARARGS, MK_HOT_BIND_DOC},
 	{NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot slots[] = {
-	{Py_tp_methods, methods}, {Py_tp_iter, PyObject_SelfIter}, {Py_tp_iternext, hot_next}, {0, NULL}};
+	{Py_tp_methods, methods},
+	{Py_tp_iter, PyObject_SelfIter},
+	{Py_tp_iternext, hot_next},
+	{Py_tp_dealloc, (void *)mk_hot_dealloc},
+	{0, NULL},
+};
 
 PyType_Spec mk_hot_receive_spec = {
 	.name = "multikernel._core._hot.RecvCalls",
-	.basicsize = sizeof(struct calls),
+	.basicsize = sizeof(struct mk_hot_end),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
 	.slots = slots,
 };

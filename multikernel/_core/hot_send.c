@@ -163,55 +163,58 @@ static PyObject *send_batch(PyObject *self, PyObject *messages, PyObject *timeou
 	return PyLong_FromSsize_t(sent);
 }
 
+/* @return whether the Python path is not needed: *result is it */
+static bool send_all(PyObject *self, PyObject *messages, PyObject *timeout, int64_t deadline, bool at_once,
+		     PyObject **result)
+{
+	bool slow = false;
+
+	if (mk_hot_end_of(self)->elements)
+		*result = mk_hot_send_elements(self, messages, timeout, deadline, at_once, &slow);
+	else if (sender_of(self) && (PyList_Check(messages) || PyTuple_Check(messages)))
+		*result = send_batch(self, messages, timeout, deadline, at_once);
+	else
+		slow = true;
+	return !slow;
+}
+
 static PyObject *hot_send_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-	PyObject *messages, *timeout;
+	PyObject *messages, *timeout, *result;
 	int64_t deadline;
 
 	if (mk_hot_arguments("send_many", args, nargs, names, "messages", &messages, &timeout))
 		return NULL;
-	if (!sender_of(self) || !(PyList_Check(messages) || PyTuple_Check(messages)) ||
-	    !mk_hot_timeout(timeout, &deadline))
-		return PyObject_CallMethod(self, "_send_many", "OO", messages, timeout ? timeout : Py_None);
-	return send_batch(self, messages, timeout, deadline, false);
+	if (mk_hot_timeout(timeout, &deadline) && send_all(self, messages, timeout, deadline, false, &result))
+		return result;
+	return PyObject_CallMethod(self, "_send_many", "OO", messages, timeout ? timeout : Py_None);
 }
 
 static PyObject *hot_try_send_many(PyObject *self, PyObject *messages)
 {
-	if (!sender_of(self) || !(PyList_Check(messages) || PyTuple_Check(messages)))
-		return PyObject_CallMethod(self, "_try_send_many", "(O)", messages);
-	return send_batch(self, messages, NULL, 0, true);
+	PyObject *result;
+
+	if (send_all(self, messages, NULL, 0, true, &result))
+		return result;
+	return PyObject_CallMethod(self, "_try_send_many", "(O)", messages);
 }
 
 /* --- the type ---------------------------------------------------------------------------------------------------- */
 
-static PyObject *hot_bind(PyObject *self, PyObject *address)
-{
-	void *tx = PyLong_AsVoidPtr(address);
-
-	if (PyErr_Occurred())
-		return NULL;
-	((struct calls *)self)->tx = tx;
-	return mk_hot_nothing();
-}
-
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
-
 static PyMethodDef methods[] = {
-	{"send", FAST(hot_send), METH_FASTCALL | METH_KEYWORDS, DOC_SendCalls_send},
+	{"send", MK_HOT_FAST(hot_send), METH_FASTCALL | METH_KEYWORDS, DOC_SendCalls_send},
 	{"try_send", hot_try_send, METH_O, DOC_SendCalls_try_send},
-	{"send_many", FAST(hot_send_many), METH_FASTCALL | METH_KEYWORDS, DOC_SendCalls_send_many},
+	{"send_many", MK_HOT_FAST(hot_send_many), METH_FASTCALL | METH_KEYWORDS, DOC_SendCalls_send_many},
 	{"try_send_many", hot_try_send_many, METH_O, DOC_SendCalls_try_send_many},
-	{"_bind", hot_bind, METH_O,
-	 "_bind($self, address, /)\n--\n\nThe claimed sender of records lies there; 0: nowhere."},
+	{"_bind", mk_hot_bind, METH_VARARGS, MK_HOT_BIND_DOC},
 	{NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {{Py_tp_methods, methods}, {0, NULL}};
+static PyType_Slot slots[] = {{Py_tp_methods, methods}, {Py_tp_dealloc, (void *)mk_hot_dealloc}, {0, NULL}};
 
 PyType_Spec mk_hot_send_spec = {
 	.name = "multikernel._core._hot.SendCalls",
-	.basicsize = sizeof(struct calls),
+	.basicsize = sizeof(struct mk_hot_end),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
 	.slots = slots,
 };

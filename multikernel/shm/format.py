@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+MOST_DIMENSIONS = 8
+"""Of an element that the extension's calls take."""
+
 
 @dataclass(frozen=True)
 class Format:
-    """The elements of a ring. size: of one, bytes; 0 for records, which have no dtype."""
+    """The elements of a ring. size: of one, bytes; 0 for records, which have no dtype. name: for people."""
 
     dtype: Any = None
     shape: tuple[int, ...] = ()
     size: int = 0
+    name: str = "records"
 
     @classmethod
     def of(cls, dtype: Any, shape: int | tuple[int, ...]) -> Format:
@@ -28,7 +32,19 @@ class Format:
             raise ValueError(f"dtype {full}: objects cannot lie in shared memory; pickle them into records")
         if not full.itemsize:
             raise ValueError(f"dtype {full} has no size")
-        return cls(full.base, tuple(full.shape), full.itemsize)
+        shape = tuple(full.shape)
+        # The name is made now: at the end of the interpreter numpy can no longer say it.
+        return cls(full.base, shape, full.itemsize, f"{full.base}{list(shape) if shape else ''}")
+
+    def for_calls(self) -> tuple[Any, ...] | None:
+        """What the extension's calls are told of elements, nothing for records; None: these are left to Python."""
+        if not self.size:
+            return ()
+        if len(self.shape) > MOST_DIMENSIONS:
+            return None
+        import numpy as np
+
+        return np.ndarray, self.dtype, np.empty, self.shape, self.size
 
     def array(self, n: int) -> Any:
         """A new array for `n` elements."""
@@ -75,9 +91,7 @@ class Format:
         return 1 << (max(least, self.size, 1) - 1).bit_length()
 
     def __str__(self) -> str:
-        if not self.size:
-            return "records"
-        return f"{self.dtype}{list(self.shape) if self.shape else ''}"
+        return self.name
 
 
 def as_bytes(array: Any) -> Any:

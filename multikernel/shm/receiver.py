@@ -103,21 +103,7 @@ class Receiver(RecvCalls):
             arrays.append(self._format.array(0))
         return arrays[0]
 
-    def recv_into(self, buffer: Any, timeout: float | None = None) -> int:
-        """Receive into memory of one's own.
-
-        Args:
-            buffer: a writable contiguous buffer. Records: at least as long as the next one, else ValueError and the
-                record stays. With a dtype: an array of shape (n, *shape), n >= 1.
-            timeout: seconds to wait.
-
-        Returns:
-            Bytes of the record; with a dtype the number of elements, 1 <= count <= n.
-
-        Raises:
-            TypeError, ValueError: not such a buffer, or too short for the next record. Nothing was taken.
-            TimeoutError, Closed: as `recv`.
-        """
+    def _recv_into(self, buffer: Any, timeout: float | None) -> int:
         if self._format.size:
             room, lane = self._format.room(buffer), self._ready()
             most = len(room) // self._format.size
@@ -252,8 +238,9 @@ class Receiver(RecvCalls):
             self._format.size,
             lambda own: LaneReceiver(own, "the sender", wait=self._wait, ipis=False),
         )
-        if not self._format.size:
-            self._bind(self._lane.address)
+        elements = self._format.for_calls()
+        if elements is not None:
+            self._bind(self._lane.address, *elements)
         return self._lane
 
     def __enter__(self) -> Self:

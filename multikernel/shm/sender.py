@@ -156,8 +156,9 @@ class Sender(SendCalls):
             self._format.size,
             lambda own: LaneSender(own, "the receiver", wait=self._wait),
         )
-        if not self._format.size:
-            self._bind(self._lane.address)
+        elements = self._format.for_calls()
+        if elements is not None:
+            self._bind(self._lane.address, *elements)
         return self._lane
 
     def __enter__(self) -> Self:

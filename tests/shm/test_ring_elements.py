@@ -256,3 +256,70 @@ def test_a_ring_of_records_taken_for_elements_is_refused():
         pytest.raises(ValueError, match="carries records, not elements of 8 bytes"),
     ):
         tx.send(np.float64(1))
+
+
+# --- by the extension's calls or by Python, all the same
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [("u1", ()), ("f4", (3,)), ("u2", (1,) * 9), ("datetime64[s]", ()), ([("a", "u4"), ("b", "f8", (2,))], ())],
+    ids=["bytes", "vectors", "nine dimensions", "times", "structures"],
+)
+@pytest.mark.parametrize("count", [1, 7, 5000], ids=["one", "some", "a long batch"])
+def test_elements_of_every_kind_come_out_as_they_went_in(dtype, shape, count):
+    with mk.Ring("1M", dtype=dtype, shape=shape) as ring, ring.sender() as tx, ring.receiver() as rx:
+        elements = np.zeros((count, *shape), dtype)
+        flat = elements.reshape(-1).view("u1")
+        flat[:] = np.arange(flat.size) % 251
+        for _ in range(3):
+            assert tx.send_many(elements) == count
+            assert rx.recv_many(count).tobytes() == elements.tobytes()
+            assert tx.try_send_many(elements) == count
+            target = np.zeros_like(elements)
+            assert rx.recv_into(target, timeout=LIMIT) == count
+            assert target.tobytes() == elements.tobytes()
+        got = rx.try_recv_many(3)
+        assert (got.dtype, got.shape) == (elements.dtype, (0, *elements.shape[1:]))
+
+
+def test_an_equal_dtype_that_is_another_object_is_the_same():
+    one, other = (np.dtype([("a", "u4")]) for _ in range(2))
+    assert one is not other
+    with mk.Ring(4096, dtype=one) as ring, ring.sender() as tx, ring.receiver() as rx:
+        for _ in range(2):
+            tx.send_many(np.ones(3, other))
+            assert rx.recv_into(np.zeros(3, other)) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (np.zeros(3, "u2"), TypeError),
+        (np.zeros((3, 1), "u4"), ValueError),
+        (np.zeros(6, "u4")[::2], ValueError),
+        (memoryview(np.zeros(3, "u4")), TypeError),
+        (np.uint32(1), ValueError),
+    ],
+    ids=["dtype", "shape", "strides", "no array", "scalar"],
+)
+def test_what_is_not_an_array_of_the_elements_is_refused_also_once_the_ends_are_in_use(wrong, error):
+    with mk.Ring(4096, dtype="u4") as ring, ring.sender() as tx, ring.receiver() as rx:
+        tx.send_many(np.ones(1, "u4"))
+        assert len(rx.recv_many(9)) == 1
+        for call in (tx.send_many, tx.try_send_many, rx.recv_into):
+            with pytest.raises(error):
+                call(wrong)
+        assert len(rx) == 0
+
+
+def test_a_target_that_cannot_take_anything_is_refused():
+    with mk.Ring(4096, dtype="u4") as ring, ring.sender() as tx, ring.receiver() as rx:
+        tx.send_many(np.ones(2, "u4"))
+        assert len(rx.recv_many(1)) == 1
+        frozen = np.zeros(3, "u4")
+        frozen.flags.writeable = False
+        for target in (frozen, np.zeros(0, "u4")):
+            with pytest.raises(ValueError, match=r"read-only|no place"):
+                rx.recv_into(target)
+        assert len(rx) == 1
