@@ -31,6 +31,7 @@ int mk_hot_wait(struct mk_end *end, int64_t deadline, bool *in);
 PyObject *mk_hot_fail(PyObject *self, int code, PyObject *timeout, uint64_t length);
 
 #define MK_HOT_DIMENSIONS 8
+#define MK_HOT_LONG (64u * 1024u) /* bytes: copying more lets the interpreter's lock go */
 
 /* What a ring of elements carries. */
 struct mk_hot_elements {

@@ -5,8 +5,6 @@
  */
 #include "hot.h"
 
-#define COPIED_WITH_THE_LOCK (64u * 1024u) /* bytes */
-
 /* --- binding ----------------------------------------------------------------------------------------------------- */
 
 static void forget_elements(struct mk_hot_end *end)
@@ -152,7 +150,7 @@ PyObject *mk_hot_send_elements(PyObject *self, PyObject *array, PyObject *timeou
 	*slow = !tx || !mk_hot_array(elements, array, PyBUF_SIMPLE, &view);
 	if (*slow)
 		return NULL;
-	if (view.len > COPIED_WITH_THE_LOCK) {
+	if (view.len > MK_HOT_LONG) {
 		*slow = true;
 		PyBuffer_Release(&view);
 		return NULL;
@@ -224,7 +222,7 @@ PyObject *mk_hot_recv_elements(PyObject *self, Py_ssize_t limit, PyObject *timeo
 {
 	const struct mk_hot_elements *elements = mk_hot_end_of(self)->elements;
 	struct mk_receiver *rx = mk_hot_end_of(self)->rx;
-	uint64_t most = COPIED_WITH_THE_LOCK / elements->size;
+	uint64_t most = MK_HOT_LONG / elements->size;
 	PyObject *array = NULL;
 	const void *at = NULL;
 	Py_buffer view;
@@ -259,7 +257,7 @@ PyObject *mk_hot_recv_elements_into(PyObject *self, PyObject *array, PyObject *t
 	*slow = !rx || !mk_hot_array(elements, array, PyBUF_WRITABLE, &view);
 	if (*slow)
 		return NULL;
-	if (!view.len || view.len > COPIED_WITH_THE_LOCK) {
+	if (!view.len || view.len > MK_HOT_LONG) {
 		*slow = true;
 		PyBuffer_Release(&view);
 		return NULL;

@@ -26,6 +26,22 @@ static int next_record(struct mk_receiver *rx, struct mk_message *message, int64
 	return result;
 }
 
+static PyObject *copy_of(const struct mk_message *message)
+{
+	PyObject *payload;
+
+	if (mk_likely(message->length <= MK_HOT_LONG))
+		return PyBytes_FromStringAndSize(message->payload, message->length);
+	payload = PyBytes_FromStringAndSize(NULL, message->length);
+	if (payload) {
+		char *to = PyBytes_AsString(payload);
+
+		Py_BEGIN_ALLOW_THREADS memcpy(to, message->payload, message->length);
+		Py_END_ALLOW_THREADS
+	}
+	return payload;
+}
+
 /* @return the payload; NULL and *why: 0 where an exception is set */
 static PyObject *take_record(PyObject *self, int64_t deadline, int *why)
 {
@@ -39,7 +55,7 @@ static PyObject *take_record(PyObject *self, int64_t deadline, int *why)
 		return NULL;
 	*why = next_record(rx, &message, deadline, &in);
 	if (mk_likely(!*why)) {
-		payload = PyBytes_FromStringAndSize(message.payload, message.length);
+		payload = copy_of(&message);
 		if (mk_likely(payload))
 			mk_release(rx);
 		else

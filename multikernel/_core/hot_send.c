@@ -14,13 +14,23 @@ static struct mk_sender *sender_of(PyObject *self)
 	return ((struct calls *)self)->tx;
 }
 
+static int put(struct mk_sender *tx, const char *bytes, uint64_t length)
+{
+	int result;
+
+	if (mk_likely(length <= MK_HOT_LONG))
+		return mk_send(tx, MK_MSG_USER, 0, tx->last_id + 1, bytes, length);
+	Py_BEGIN_ALLOW_THREADS result = mk_send(tx, MK_MSG_USER, 0, tx->last_id + 1, bytes, length);
+	Py_END_ALLOW_THREADS return result;
+}
+
 static int send_record(struct mk_sender *tx, PyObject *payload, int64_t deadline, bool *in)
 {
 	const char *bytes = PyBytes_AsString(payload);
 	uint64_t length = (uint64_t)PyBytes_Size(payload);
 	int result;
 
-	while (mk_unlikely((result = mk_send(tx, MK_MSG_USER, 0, tx->last_id + 1, bytes, length)) == -EAGAIN)) {
+	while (mk_unlikely((result = put(tx, bytes, length)) == -EAGAIN)) {
 		mk_count(&tx->end.counters->stalls, 1);
 		result = mk_hot_wait(&tx->end, deadline, in);
 		if (result)
