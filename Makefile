@@ -18,7 +18,7 @@ CORE := setup.py $(filter-out %/_native.c %/hot_docs.h,$(wildcard multikernel/_c
 	multikernel/_core/*.[ch] csrc/*.[ch] csrc/include/multikernel/*.h))
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/* csrc/tests/run)
 
-.PHONY: help setup demo test test-c bench lint types check format lock clean
+.PHONY: help setup demo test test-c test-sanitized bench lint types check format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 10
@@ -36,6 +36,16 @@ test-c: ## run the C core's tests: plain, with ASan and UBSan, with TSan
 	@scripts/prerequisites $(PYTHON) >/dev/null
 	@$(MAKE) -C csrc test
 
+# A copy of the package with sanitizers in its modules; what a process inherits and where it is meant to fault is left
+# to the system.
+test-sanitized: setup ## run the Python tests of rings with ASan and UBSan in the binding, too
+	@mkdir -p build; MULTIKERNEL_SANITIZE=address,undefined $(PY) setup.py -q build \
+		--build-base build/sanitized-objects --build-lib build/sanitized >build/sanitized.log 2>&1 || \
+		{ cat build/sanitized.log; exit 1; }
+	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0 PYTHONPATH=$(CURDIR)/build/sanitized \
+		$(VENV)/bin/pytest -q tests/core tests/shm $(ARGS)
+
 bench: setup ## measure, beside os.pipe and multiprocessing
 	@$(PY) -m pytest benches --benchmark-only $(ARGS)
 
@@ -51,6 +61,7 @@ types: setup ## check the package's types
 
 check: ## what CI runs
 	@$(MAKE) test
+	@$(MAKE) test-sanitized
 	@$(MAKE) lint types
 
 format: setup ## bring Python and C sources into form
