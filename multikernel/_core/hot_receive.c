@@ -19,6 +19,8 @@ static int next_record(struct mk_receiver *rx, struct mk_message *message, int64
 	int result;
 
 	while (mk_unlikely((result = mk_peek(rx, message)) == -EAGAIN)) {
+		if (rx->pace.pause) /* in a stream the next look pauses, so that it finds more than one */
+			continue;
 		result = mk_hot_wait(&rx->end, deadline, in);
 		if (result)
 			break;
