@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 # PYTHON=/path/to/python names the one to use; otherwise scripts/prerequisites looks for one that will do.
 PYTHON ?=
-# ARGS="..." is passed on by demo, test and bench.
+# ARGS="..." is passed on by demo, test, bench and compare.
 ARGS ?=
 
 VENV := .venv
@@ -18,7 +18,7 @@ CORE := setup.py $(filter-out %/_native.c %/hot_docs.h,$(wildcard multikernel/_c
 	multikernel/_core/*.[ch] csrc/*.[ch] csrc/include/multikernel/*.h))
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/* csrc/tests/run)
 
-.PHONY: help setup demo test test-c test-sanitized bench bench-c lint types check format lock clean
+.PHONY: help setup demo test test-c test-sanitized bench bench-c compare lint types check format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 10
@@ -51,6 +51,8 @@ bench: setup ## measure, beside os.pipe and multiprocessing
 
 bench-c: ## measure the C core, beside other rings that are installed (ARGS=records)
 	@$(MAKE) -C csrc bench
+compare: setup $(VENV)/.peers ## measure beside the peers, which are installed first (ARGS="M6 M9 --json run.json")
+	@$(PY) -m benches.compare $(ARGS)
 
 lint: setup ## check Python and C sources for style and likely bugs
 	@$(PY) -m ruff check .
@@ -102,4 +104,10 @@ $(VENV)/.package: pyproject.toml $(CORE) $(VENV)/.requirements
 	@echo "setup: building the C core and installing multikernel"
 	@rm -f multikernel/_core/*.so # one built otherwise under another name would be imported in its place
 	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+# The peers are compared with and nothing else: `make setup` does without them, and so does a run that lacks one.
+$(VENV)/.peers: pyproject.toml $(VENV)/.package
+	@echo "compare: installing the peers"
+	@$(PIP) install --no-build-isolation -e '.[peers]'
 	@touch $@

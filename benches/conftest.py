@@ -1,19 +1,17 @@
-"""What every bench gets: two cpus, the cost of a cache line between them, and a place in the table at the end."""
+"""What every bench gets: two cpus, a comparison with another one, and a place in the table at the end."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import pytest
 
-from benches.measure import ROUNDS, Comparison, Work, compare, table
+from multikernel.tools.bench.cache_line import spin_ns
+from multikernel.tools.bench.compare import Case, Comparison, Contender, Effort, in_turn, table
 
 ROWS = pytest.StashKey[list[Comparison]]()
-
-Record = Callable[[str, str, Work, Work], None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,37 +26,25 @@ def cpus() -> tuple[int, int]:
     return usable[0], usable[1]
 
 
-@pytest.fixture(scope="session")
-def spin_ns(cpus, tmp_path_factory) -> Callable[[], int]:
-    """Measures a bare cache line's round trip between the two cpus, ns."""
-    program = tmp_path_factory.mktemp("cache_line") / "cache_line"
-    source = Path(__file__).with_name("cache_line.c")
-    subprocess.run(["cc", "-O2", "-pthread", str(source), "-o", str(program)], check=True)
-
-    def measure() -> int:
-        ran = subprocess.run([str(program), *map(str, cpus)], check=True, stdout=subprocess.PIPE, timeout=60)
-        return int(ran.stdout)
-
-    return measure
-
-
 @pytest.fixture
-def record(request, benchmark, cpus, spin_ns) -> Record:
+def record(request, benchmark, cpus) -> Callable[[Case, Contender], None]:
     """Compare ours with theirs, put it into the table, and give ours to pytest-benchmark."""
 
-    def run(work: str, against: str, ours: Work, theirs: Work, rounds: int = ROUNDS) -> None:
-        benchmark.group = f"{work}, against {against}"
-        found = compare(work, against, ours, theirs, spin_ns, rounds)
-        request.config.stash[ROWS].append(found)
-        benchmark.extra_info.update(
-            cpus=str(cpus),
-            spin_ns=found.spin_ns,
-            ratio=found.ratio,
-            low=found.low,
-            high=found.high,
-            seconds=found.ours,
-        )
-        benchmark.pedantic(ours, rounds=3, iterations=1)
+    def run(case: Case, other: Contender) -> None:
+        benchmark.group = f"{case.work}, against {other.name}"
+        with case.ours.make(cpus) as ours, other.make(cpus) as theirs:
+            found = in_turn(case, other, ours, theirs, partial(spin_ns, cpus), Effort())
+            request.config.stash[ROWS].append(found)
+            benchmark.extra_info.update(
+                cpus=str(cpus),
+                spin_ns=found.spin_ns,
+                ratio=found.ratio,
+                low=found.low,
+                high=found.high,
+                seconds=found.ours,
+                operations=case.ours.least,
+            )
+            benchmark.pedantic(ours, args=(case.ours.least,), rounds=3)
 
     return run
 

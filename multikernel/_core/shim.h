@@ -6,6 +6,7 @@
 #include "ends.h"
 #include "hot_core.h"
 
+#include "multikernel/cache_line.h"
 #include "multikernel/console.h"
 #include "multikernel/histogram.h"
 #include "multikernel/memory.h"

@@ -41,6 +41,7 @@ COMMANDS = {
     "unload": "remove:unload",
     "delete": "remove:delete",
     "shutdown": "shutdown:shutdown",
+    "bench": "bench:bench",
     "demo": "demo:demo",
     "doctor": "doctor:doctor",
     "completion": "completion:completion",

@@ -1,1 +1,1 @@
-"""What the larger commands call: the demo, and the doctor."""
+"""What the larger commands call: the demo, the doctor, and the benches."""

@@ -1,4 +1,4 @@
-"""The images that are booted here. As small as can be: what is measured is the way there and back."""
+"""The images that the benches boot. As small as can be: what is measured is the way there and back."""
 
 from __future__ import annotations
 
