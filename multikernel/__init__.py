@@ -28,6 +28,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .concurrent.connection import Pipe
+    from .concurrent.queue import Queue, SimpleQueue
     from .ipi.link import Link
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
     from .kernel.runtime import Kernel
@@ -50,11 +51,13 @@ _WHERE = {
     "Message": "ipi.messages",
     "NETWORK": "ipi.messages",
     "Pipe": "concurrent.connection",
+    "Queue": "concurrent.queue",
     "RESOURCE": "ipi.messages",
     "Receiver": "shm.receiver",
     "Ring": "shm.ring",
     "SYSTEM": "ipi.messages",
     "Sender": "shm.sender",
+    "SimpleQueue": "concurrent.queue",
     "USER": "ipi.messages",
     "machines": "machine",
 }
@@ -82,10 +85,12 @@ __all__ = [
     "NotFound",
     "NotOwner",
     "Pipe",
+    "Queue",
     "Receiver",
     "ResourceError",
     "Ring",
     "Sender",
+    "SimpleQueue",
     "StateError",
     "Timeout",
     "Unsupported",

@@ -21,7 +21,7 @@ from __future__ import annotations
 import copyreg
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeAlias
 
@@ -111,12 +111,12 @@ def _with_buffers(stream: list[Piece], buffers: list[pickle.PickleBuffer]) -> li
     return pieces
 
 
-def length_of(pieces: list[Piece]) -> int:
+def length_of(pieces: Sequence[Piece]) -> int:
     """Bytes of a record that came in pieces. All of them have items of one byte."""
     return sum(map(len, pieces))
 
 
-def lay_out(pieces: list[Piece], target: memoryview) -> None:
+def lay_out(pieces: Sequence[Piece], target: memoryview) -> None:
     """Copy a record that came in pieces to where it begins in `target`, once."""
     at = 0
     for piece in pieces:
