@@ -21,33 +21,36 @@ from .objects import Piece, from_record, length_of, to_record
 Item = bytes | Sequence[Piece] | Outside
 """An object on its way into a queue."""
 
+FOREVER = -1
+"""The deadline of a call without one."""
 
-def _item(core: SharedQueue, obj: Any) -> Item:
-    """Pickle an object; what is too long for a lane is laid down outside of it."""
-    record = to_record(obj)
-    length = len(record) if isinstance(record, bytes) else length_of(record)
+
+def _lay_down(core: SharedQueue, record: bytes | list[Piece]) -> Item:
+    """What is too long for a lane is laid down outside of it."""
+    pieces = [record] if isinstance(record, bytes) else record
+    length = length_of(pieces)
     if length <= LONGEST:
         return record
     with core.putting:
         place = core.outside(length)
-    core.write(place, [record] if isinstance(record, bytes) else record)
+    core.write(place, pieces)
     return place
 
 
-def _take(core: SharedQueue, until: int, *, copy: bool) -> Any:
+def _get(core: SharedQueue, until: int, *, copy: bool) -> Any:
     """The next object. Empty: none came until the deadline."""
-    while True:
-        record = core.take(until)
-        if record is not None:
-            break
+    record = core.take(until)
+    while record is None:
         if not core.wait_for_items(until):
             raise Empty
+        record = core.take(until)
+    if isinstance(record, bytes):
+        return from_record(record)
     if isinstance(record, Outside):
         if not copy:
             return from_record(core.view(record), copy=False)
         record = core.fetch(record)
-    # What is not bytes is in memory that can be written and is nobody else's: arrays stay in it.
-    return from_record(record, copy=isinstance(record, bytes))
+    return from_record(record, copy=False)  # in memory that can be written and is nobody else's: arrays stay in it
 
 
 class Queue:
@@ -70,7 +73,7 @@ class Queue:
         OSError: no memory or no descriptor is left.
     """
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__ = classmethod(types.GenericAlias)  # type: ignore[var-annotated] # as multiprocessing's
 
     def __init__(self, maxsize: int = 0) -> None:
         self._set(SharedQueue(max(maxsize, 0)))
@@ -98,17 +101,20 @@ class Queue:
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
         core, spill = self._core, self._spill
-        item = _item(core, obj)
+        record = to_record(obj)
+        item = record if isinstance(record, bytes) and len(record) <= LONGEST else _lay_down(core, record)
         if not self._limited:
             with core.putting:
-                spill.put(item)
+                if spill.items or not core.put(item):
+                    spill.put(item)
             return
         until = deadline(timeout) if block else AT_ONCE
         try:
             while True:
                 with core.putting:
                     if core.admit(len(spill.items), until):
-                        spill.put(item)
+                        if spill.items or not core.put(item):
+                            spill.put(item)
                         return
                 if not core.wait_for_place(until):
                     raise Full
@@ -133,7 +139,7 @@ class Queue:
         """
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
-        return _take(self._core, deadline(timeout) if block else AT_ONCE, copy=copy)
+        return _get(self._core, (FOREVER if timeout is None else deadline(timeout)) if block else AT_ONCE, copy=copy)
 
     def put_nowait(self, obj: Any) -> None:
         """`put(obj, False)`."""
@@ -204,11 +210,10 @@ class _Spill:
         self._thread: threading.Thread | None = None
 
     def put(self, item: Item) -> None:
-        """Put an item behind all others of this process."""
-        if self.items or not self._core.put(item):
-            self.items.append(item if isinstance(item, (bytes, Outside)) else b"".join(item))
-            if self._thread is None:
-                self._start()
+        """Put an item behind all others of this process: there are some here, or its lane has no room for this one."""
+        self.items.append(item if isinstance(item, (bytes, Outside)) else b"".join(item))
+        if self._thread is None:
+            self._start()
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._feed, name="QueueFeederThread", daemon=True)
@@ -227,7 +232,7 @@ class _Spill:
                     self.items.popleft()
                     continue
                 tail = core.tail
-            core.wait_for_room(tail, -1)
+            core.wait_for_room(tail, FOREVER)
 
     def _end(self) -> None:
         self._thread = None
@@ -261,7 +266,7 @@ class SimpleQueue:
         OSError: no memory or no descriptor is left.
     """
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__ = classmethod(types.GenericAlias)  # type: ignore[var-annotated] # as multiprocessing's
 
     def __init__(self) -> None:
         self._core = SharedQueue()
@@ -277,15 +282,15 @@ class SimpleQueue:
         """
         self._check_open()
         core = self._core
-        item = _item(core, obj)
-        until = deadline(None)
+        record = to_record(obj)
+        item = record if isinstance(record, bytes) and len(record) <= LONGEST else _lay_down(core, record)
         try:
             while True:
                 with core.putting:
                     if core.put(item):
                         return
                     tail = core.tail
-                core.wait_for_room(tail, until)
+                core.wait_for_room(tail, FOREVER)
         except BaseException:
             if isinstance(item, Outside):
                 core.forget(item)
@@ -299,7 +304,7 @@ class SimpleQueue:
             CorruptLane: a process has written into the queue what cannot be.
         """
         self._check_open()
-        return _take(self._core, deadline(None), copy=copy)
+        return _get(self._core, FOREVER, copy=copy)
 
     def empty(self) -> bool:
         """Whether `get` would have waited just now."""

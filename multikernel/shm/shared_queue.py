@@ -180,27 +180,30 @@ class SharedQueue:
         Raises:
             CorruptLane: a process wrote what cannot be. What it put is left alone from now on, the rest goes on.
         """
-        room: bytearray | None = None
-        to, size = self._small, SMALL
         with self._taking:
-            while True:
-                length = lib.mk_queue_take(self._queue, to, size, until, self._taken)
-                if length > 0:
-                    if room is None:
-                        found: bytes = ffi.unpack(to, length)
-                        return found
-                    del room[length:]  # another consumer took the one that it was made for
-                    return room
-                if length == 0:
-                    large = self._taken.large
-                    if large.length:
-                        return Outside(large.offset, large.length)
-                    room, size = bytearray(self._taken.length), self._taken.length
-                    to = ffi.from_buffer(room)
-                elif length in (-errno.EAGAIN, -errno.ETIMEDOUT):
-                    return None
-                elif length != -errno.EINTR:
-                    self._fail(length)
+            length = lib.mk_queue_take(self._queue, self._small, SMALL, until, self._taken)
+            if length > 0:
+                record: bytes = ffi.unpack(self._small, length)
+                return record
+            return None if length == -errno.EAGAIN else self._take_more(length, until)
+
+    def _take_more(self, result: int, until: int) -> bytearray | Outside | None:
+        """What `take` goes on with: its first try was a signal's, or found a record that is longer or lies outside."""
+        room = bytearray(SMALL)
+        while True:
+            if result > 0:
+                del room[result:]  # it may be another record than the one that the room was made for
+                return room
+            if result == 0:
+                large = self._taken.large
+                if large.length:
+                    return Outside(large.offset, large.length)
+                room = bytearray(self._taken.length)
+            elif result in (-errno.EAGAIN, -errno.ETIMEDOUT):
+                return None
+            elif result != -errno.EINTR:
+                self._fail(result)
+            result = lib.mk_queue_take(self._queue, ffi.from_buffer(room), len(room), until, self._taken)
 
     # --- waiting: without `putting`
 
