@@ -40,6 +40,7 @@ LOOK = 0.001
 
 _RAW, _LONG, _PART = 2, 3, 4
 _RAW_BYTE = bytes([_RAW])
+_ENDED = "the other end of this pipe is closed, or its process has ended"
 _LENGTH = struct.Struct("=BQ")
 
 
@@ -61,6 +62,7 @@ class Connection:
         self._send: Callable[[Any], None] | None = None  # of the sender, once that is claimed
         self._recv: Callable[[], Any] | None = None
         self._look_again = 0.0
+        self._ended = False  # a receive has seen it: who no longer sends does not receive
         self._closed = False
         self._long: tuple[bytearray, int] | None = None  # a record in parts, and how much of it has come
 
@@ -119,9 +121,9 @@ class Connection:
     def _look(self, now: float) -> None:
         """BrokenPipeError if nobody will receive. A ring would say so only when it is full, a pipe says it at once."""
         if now > self._look_again:
+            if self._ended or (self._tx is not None and self._tx.closed):
+                raise BrokenPipeError(_ENDED)
             self._look_again = now + LOOK
-            if self._tx is not None and self._tx.closed:
-                raise BrokenPipeError("the other end of this pipe is closed, or its process has ended")
 
     def _send_pieces(self, pieces: list[Piece]) -> None:
         tx = self._tx
@@ -231,7 +233,8 @@ class Connection:
                 elif record[0] != _PART:
                     return record
         except Closed:
-            raise EOFError("the other end of this pipe is closed, or its process has ended") from None
+            self._ended, self._look_again = True, 0.0  # a dying process closes one thing after another
+            raise EOFError(_ENDED) from None
 
     def _parts(self, whole: bytearray, at: int) -> bytearray | None:
         """The rest of a long record, which begins at `at`; None: it does not come, something else is next."""
