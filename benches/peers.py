@@ -58,7 +58,7 @@ def stream(cpus: Cpus, rounds: int, send: Callable[[bytes], object], receive: Ca
                 right += receive() == message
         return right
 
-    return _one_way(cpus, rounds, send_all, receive_all)
+    return one_way(cpus, rounds, send_all, receive_all)
 
 
 def batches(
@@ -86,13 +86,11 @@ def batches(
                 start += len(found)
         return right
 
-    return _one_way(cpus, rounds, send_all, receive_all)
+    return one_way(cpus, rounds, send_all, receive_all)
 
 
 @contextmanager
-def _one_way(
-    cpus: Cpus, rounds: int, send_all: Callable[[], None], receive_all: Callable[[int], int]
-) -> Iterator[Work]:
+def one_way(cpus: Cpus, rounds: int, send_all: Callable[[], None], receive_all: Callable[[int], int]) -> Iterator[Work]:
     with partner(cpus[1], receive_all) as start, pinned(cpus[0]):
 
         def work() -> float:
@@ -298,7 +296,7 @@ def _arrays(cpus: Cpus, rounds: int, send: Callable[[Any], object], receive_into
             room.fill(0)
         return right
 
-    return _one_way(cpus, rounds, send_all, receive_all)
+    return one_way(cpus, rounds, send_all, receive_all)
 
 
 @contextmanager

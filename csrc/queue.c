@@ -32,6 +32,8 @@
 #define FIRST_SLEEP_NS 2000000u /* then the caller looks for signals: one may have come while we looked */
 #define SPIN_MAX_NS 60000u      /* no longer than a sleep and a wake-up cost */
 #define SPIN_WORTH_NS 120000u   /* a wait this short, its wake-up included, should have been spun */
+#define PENDING_NS 10000u       /* longer than it takes to ring and then to publish */
+#define ROOM_NS 4000u           /* who waited for room lets more of it come: else both would go on step by step */
 #define CLAIM_LOOKS 256u        /* before a sleep: who holds a claim copies one record */
 
 #define PID_BITS 22u /* of a token: the system's limit for pids; above them the start, in ticks since boot */
@@ -44,7 +46,8 @@ struct mk_queue {
 	/* consumer */
 	const struct mk_queue_page *_Atomic seen[MK_QUEUE_LANES]; /* lanes as everybody may map them, NULL: not yet */
 	_Atomic bool bad[MK_QUEUE_LANES];
-	unsigned turn; /* the lane to look at first */
+	_Atomic uint64_t dead[MK_QUEUE_LANES]; /* what stands in `pending` of a lane and means nothing: it has ended */
+	unsigned turn;                         /* the lane to look at first */
 	/* producer: its lane, and private copies of what stands there */
 	struct mk_queue_page *own; /* NULL: none yet */
 	_Atomic unsigned lane;
@@ -447,7 +450,7 @@ static int need_lane(struct mk_queue *q)
 		return result;
 	}
 	q->freed = oldest(q);
-	mk_store_relaxed(&lane->pending, 0); /* of a dead one; ours from here on */
+	mk_store_relaxed(&q->own->pending, 0); /* a dead one's */
 	mk_store_relaxed(&lane->admitted, q->head);
 	return 0;
 }
@@ -460,15 +463,12 @@ static bool fits(const struct mk_queue *q, uint64_t length)
 /* N1-N4 */
 static void publish(struct mk_queue *q)
 {
-	struct mk_queue_lane *lane = &q->words->lane[q->lane];
-
-	mk_store_relaxed(&lane->pending, q->token);
+	mk_store_relaxed(&q->own->pending, q->token);
 	mk_fence(); /* pairs with the fence after S1 */
 	ring(&q->words->items);
 	/* R1, pairs with the acquire loads of head: whoever sees it sees the record. */
 	mk_store_release(&q->own->head, q->head);
-	mk_store_release(&lane->pending, 0); /* pairs with the acquire load in S2: head was raised before */
-	mk_fence();                          /* pairs with the fence after S1, for those who slept a slice meanwhile */
+	mk_store_release(&q->own->pending, 0); /* pairs with the acquire load in S2: head was raised before */
 	ring(&q->words->items);
 }
 
@@ -661,7 +661,7 @@ static int64_t take_from_some(struct mk_queue *q, void *to, uint64_t room, struc
 	return -EAGAIN;
 }
 
-int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, int64_t deadline, struct mk_queue_taken *taken)
+int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken, int64_t deadline)
 {
 	int64_t result = settle_in(q);
 
@@ -749,10 +749,10 @@ static enum look look_for_items(struct mk_queue *q, uint64_t unused)
 		page = lane_seen(q, i);
 		if (!page) /* the take says why */
 			return READY;
-		pending = mk_load_acquire(&q->words->lane[i].pending); /* S2, pairs with N3 */
+		pending = mk_load_acquire(&page->pending); /* S2, pairs with N3 */
 		if (mk_load_acquire(&page->head) != mk_load_relaxed(&q->words->lane[i].tail))
 			return READY;
-		if (pending)
+		if (pending && pending != mk_load_relaxed(&q->dead[i]))
 			found = PENDING;
 	}
 	return found;
@@ -798,12 +798,12 @@ static void look_for_the_dead(struct mk_queue *q)
 	free_claim(&q->words->taking);
 	for (unsigned i = 0; i < lanes; i++) {
 		struct mk_queue_lane *lane = &q->words->lane[i];
-		uint64_t pending = mk_load_relaxed(&lane->pending);
 		uint64_t owner = mk_load_relaxed(&lane->owner);
 		const struct mk_queue_page *page = lane_seen(q, i);
+		uint64_t pending = page ? mk_load_relaxed(&page->pending) : 0;
 
 		if (pending && has_ended(pending))
-			atomic_compare_exchange_strong(&lane->pending, &pending, 0);
+			mk_store_relaxed(&q->dead[i], pending);
 		if (!page || !owner || !q->words->places ||
 		    mk_load_relaxed(&lane->admitted) == mk_load_acquire(&page->head) || !has_ended(owner) ||
 		    get_claim(q, &q->words->admitting, 0))
@@ -851,6 +851,8 @@ static int wait_for(struct mk_queue *q, enum look (*look)(struct mk_queue *, uin
 		mk_fence();                           /* pairs with the fences of N1 and N3 */
 		found = look(q, argument);
 		now = mk_now();
+		for (uint64_t end = now + PENDING_NS; found == PENDING && now < end; now = mk_now())
+			found = look(q, argument); /* it is a matter of an instant */
 		if (found == PENDING && limit > now + SLICE_NS)
 			limit = now + SLICE_NS;
 		else if (!again && limit > now + FIRST_SLEEP_NS)
@@ -888,7 +890,11 @@ int mk_queue_wait_items(struct mk_queue *q, int64_t deadline, bool again)
 
 int mk_queue_wait_room(struct mk_queue *q, uint64_t tail, int64_t deadline, bool again)
 {
-	return wait_for(q, look_for_room, tail, &q->words->room, &q->spin_room, deadline, again);
+	int result = wait_for(q, look_for_room, tail, &q->words->room, &q->spin_room, deadline, again);
+
+	for (uint64_t end = mk_now() + ROOM_NS; deadline < 0 && !result && mk_now() < end;)
+		mk_pause();
+	return result;
 }
 
 int mk_queue_wait_place(struct mk_queue *q, int64_t deadline, bool again)

@@ -54,7 +54,7 @@ static int64_t take_number(struct mk_queue *q, uint64_t *number)
 {
 	struct mk_queue_taken taken;
 	unsigned char bytes[16]; /* aligned to nothing */
-	int64_t result = mk_queue_take(q, bytes, sizeof(bytes), 0, &taken);
+	int64_t result = mk_queue_take(q, bytes, sizeof(bytes), &taken, 0);
 
 	if (result == sizeof(*number))
 		memcpy(number, bytes, sizeof(*number));
@@ -99,7 +99,7 @@ static void records_of_one_process_come_out_whole_and_in_order(void)
 			CHECK(result == 0 || result == -EAGAIN);
 			put += result == 0;
 		} else {
-			got = mk_queue_take(q, found, sizeof(found), 0, &taken);
+			got = mk_queue_take(q, found, sizeof(found), &taken, 0);
 			if (put == taken_count) {
 				CHECK_EQ(got, -EAGAIN);
 				continue;
@@ -122,11 +122,11 @@ static void what_is_too_long_for_the_reader_stays(void)
 	struct mk_queue *q = new_queue(0, &fd);
 
 	CHECK_EQ(mk_queue_put_one(q, bytes, 100), 0);
-	CHECK_EQ(mk_queue_take(q, bytes, 99, 0, &taken), 0);
+	CHECK_EQ(mk_queue_take(q, bytes, 99, &taken, 0), 0);
 	CHECK_EQ(taken.length, 100);
 	CHECK_EQ(taken.large.length, 0);
 	CHECK_EQ(mk_queue_count(q), 1);
-	CHECK_EQ(mk_queue_take(q, bytes, 100, 0, &taken), 100);
+	CHECK_EQ(mk_queue_take(q, bytes, 100, &taken, 0), 100);
 	CHECK_EQ(mk_queue_put_one(q, bytes, 0), -EINVAL);
 	CHECK_EQ(mk_queue_put_one(q, bytes, MK_QUEUE_LONGEST + 1), -EMSGSIZE);
 	drop_queue(q, fd);
@@ -181,12 +181,12 @@ static void large_records_lie_outside_and_their_memory_goes(void)
 	CHECK_EQ(fstat(fd, &before), 0);
 	put_large(q, fd, 2, 1000000);
 	put_large(q, fd, 3, 100000);
-	CHECK_EQ(mk_queue_take(q, small, sizeof(small), 0, &taken), 8);
+	CHECK_EQ(mk_queue_take(q, small, sizeof(small), &taken, 0), 8);
 	for (uint64_t number = 2; number <= 3; number++) {
 		uint64_t length = number == 2 ? 1000000 : 100000;
 		unsigned char *bytes = malloc(length);
 
-		CHECK_EQ(mk_queue_take(q, small, sizeof(small), 0, &taken), 0);
+		CHECK_EQ(mk_queue_take(q, small, sizeof(small), &taken, 0), 0);
 		CHECK_EQ(taken.large.length, length);
 		CHECK_EQ(mk_queue_map(q, &taken.large, &view), 0);
 		CHECK(bytes_are(view, number, length));

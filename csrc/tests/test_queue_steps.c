@@ -46,7 +46,7 @@ static uint64_t take_number(struct mk_queue *q, int64_t deadline)
 	uint64_t number = 0;
 	uint64_t room[2];
 
-	if (mk_queue_take(q, room, sizeof(room), deadline, &taken) == sizeof(number))
+	if (mk_queue_take(q, room, sizeof(room), &taken, deadline) == sizeof(number))
 		number = room[0];
 	return number;
 }

@@ -29,7 +29,7 @@ int mk_queue_fetch(struct mk_queue *q, const struct mk_queue_large *large, void 
 int mk_queue_map(struct mk_queue *q, const struct mk_queue_large *large, void **base);
 int mk_queue_forget(struct mk_queue *q, const struct mk_queue_large *large);
 int mk_queue_admit(struct mk_queue *q, uint64_t waiting, int64_t deadline);
-int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, int64_t deadline, struct mk_queue_taken *taken);
+int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken, int64_t deadline);
 uint64_t mk_queue_count(struct mk_queue *q);
 bool mk_queue_ready(struct mk_queue *q);
 int mk_queue_wait_items(struct mk_queue *q, int64_t deadline, bool again);

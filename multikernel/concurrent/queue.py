@@ -39,7 +39,9 @@ def _lay_down(core: SharedQueue, record: bytes | list[Piece]) -> Item:
 
 def _get(core: SharedQueue, until: int, *, copy: bool) -> Any:
     """The next object. Empty: none came until the deadline."""
-    record = core.take(until)
+    with core.taking:
+        length = core.take_small(until)
+        record = core.taken(length) if length > 0 else core.take_more(length, until)
     while record is None:
         if not core.wait_for_items(until):
             raise Empty
@@ -102,19 +104,22 @@ class Queue:
             raise ValueError(f"Queue {self!r} is closed")
         core, spill = self._core, self._spill
         record = to_record(obj)
+        if not self._limited and isinstance(record, bytes) and len(record) <= LONGEST:  # the ordinary case
+            with core.putting:
+                if spill.items or core.put_bytes(record, len(record)):
+                    spill.put(record)
+            return
         item = record if isinstance(record, bytes) and len(record) <= LONGEST else _lay_down(core, record)
         if not self._limited:
             with core.putting:
-                if spill.items or not core.put(item):
-                    spill.put(item)
+                spill.put(item)
             return
         until = deadline(timeout) if block else AT_ONCE
         try:
             while True:
                 with core.putting:
                     if core.admit(len(spill.items), until):
-                        if spill.items or not core.put(item):
-                            spill.put(item)
+                        spill.put(item)
                         return
                 if not core.wait_for_place(until):
                     raise Full
@@ -210,7 +215,9 @@ class _Spill:
         self._thread: threading.Thread | None = None
 
     def put(self, item: Item) -> None:
-        """Put an item behind all others of this process: there are some here, or its lane has no room for this one."""
+        """Put an item behind all others of this process."""
+        if not self.items and self._core.put(item):
+            return
         self.items.append(item if isinstance(item, (bytes, Outside)) else b"".join(item))
         if self._thread is None:
             self._start()

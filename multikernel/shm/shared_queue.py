@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from multikernel._core import failure, ffi, lib
@@ -51,7 +52,7 @@ class SharedQueue:
         self._fd = -1
         self.places = places
         self.putting = threading.Lock()
-        self._taking = threading.Lock()
+        self.taking = threading.Lock()
         if fd is None:
             fd = lib.mk_queue_create(places)
             if fd < 0:
@@ -64,8 +65,14 @@ class SharedQueue:
         if code:
             raise failure(code, "joining a queue")
         self._queue = slot[0]
-        self._small = ffi.new("char[]", SMALL)  # used by who holds _taking
         self._taken = ffi.new("struct mk_queue_taken *")
+        small = ffi.new("char[]", SMALL)
+        # The ordinary case of `put` and `take`, for who cares for the cost of a call in between. With `putting` held:
+        # put bytes; 0: done. With `taking` held: take until a deadline; the length of a record that `taken` gives then.
+        # Anything else is for `put`, and for `take_more`.
+        self.put_bytes: Callable[[bytes, int], int] = partial(lib.mk_queue_put_one, self._queue)
+        self.take_small: Callable[[int], int] = partial(lib.mk_queue_take, self._queue, small, SMALL, self._taken)
+        self.taken: Callable[[int], bytes] = partial(ffi.unpack, small)
         _all.add(self)
 
     # --- putting: with `putting` held
@@ -78,7 +85,7 @@ class SharedQueue:
             OSError: no memory is left.
         """
         if isinstance(record, bytes):
-            code = lib.mk_queue_put_one(self._queue, record, len(record))
+            code = self.put_bytes(record, len(record))
         elif isinstance(record, Outside):
             large = ffi.new("struct mk_queue_large *", record)
             pieces = ffi.new("const void *[]", [large])
@@ -180,15 +187,14 @@ class SharedQueue:
         Raises:
             CorruptLane: a process wrote what cannot be. What it put is left alone from now on, the rest goes on.
         """
-        with self._taking:
-            length = lib.mk_queue_take(self._queue, self._small, SMALL, until, self._taken)
-            if length > 0:
-                record: bytes = ffi.unpack(self._small, length)
-                return record
-            return None if length == -errno.EAGAIN else self._take_more(length, until)
+        with self.taking:
+            length = self.take_small(until)
+            return self.taken(length) if length > 0 else self.take_more(length, until)
 
-    def _take_more(self, result: int, until: int) -> bytearray | Outside | None:
-        """What `take` goes on with: its first try was a signal's, or found a record that is longer or lies outside."""
+    def take_more(self, result: int, until: int) -> bytearray | Outside | None:
+        """After a `take_small` that had this result: it found nothing, a longer record, one outside, or a signal."""
+        if result == -errno.EAGAIN:
+            return None
         room = bytearray(SMALL)
         while True:
             if result > 0:
@@ -203,7 +209,7 @@ class SharedQueue:
                 return None
             elif result != -errno.EINTR:
                 self._fail(result)
-            result = lib.mk_queue_take(self._queue, ffi.from_buffer(room), len(room), until, self._taken)
+            result = lib.mk_queue_take(self._queue, ffi.from_buffer(room), len(room), self._taken, until)
 
     # --- waiting: without `putting`
 
@@ -292,7 +298,7 @@ def _in_child() -> None:
     """A lock that another thread held when this process was forked is held by nobody here."""
     for queue in _all:
         queue.putting = threading.Lock()
-        queue._taking = threading.Lock()
+        queue.taking = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_in_child)

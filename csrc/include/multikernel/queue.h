@@ -23,12 +23,13 @@
  *   N1  pending = token; fence                    S1  sleepers + 1; fence
  *   N2  sleepers? bell + 1, wake                  S2  pending = load-acquire, then head = load-acquire
  *   R1  store-release(head)                       S3  records: take. pending: sleep a slice. else: sleep
- *   N3  store-release(pending, 0); fence          S4  sleepers - 1
+ *   N3  store-release(pending, 0)               S4  sleepers - 1
  *   N4  sleepers? bell + 1, wake
  *
  *   Of N1 and S1 one comes first: either N2 sees the sleeper, or S2 sees pending, or the head that came before it was
- *   cleared. The same with room: `taking` is N1, and the producer that waits for room is the sleeper. A sleeper that
- *   is killed leaves its count behind: from then on a bell is rung in vain now and then, and nothing else.
+ *   cleared. N4 is for who saw pending, and would else sleep to the end of his slice; that it has no fence may cost
+ *   him this once. The same with room: `taking` is N1, and the producer that waits for room is the sleeper. A sleeper
+ *   that is killed leaves its count behind: from then on a bell is rung in vain, and nothing else.
  *
  * The idea of a lane for each producer, so that a dead one blocks nobody, is that of crossbeam's and moodycamel's
  * queues; the token is procfs's (pid, starttime), as systemd and psutil use it.
@@ -71,7 +72,6 @@ struct mk_queue_lane {
 	_Alignas(MK_LINE) _Atomic uint64_t owner; /* token of its producer; 0: nobody, anybody may take it over */
 	_Atomic uint64_t
 		admitted; /* records that were given a place, ever: written by the owner, or under `admitting` */
-	_Atomic uint64_t pending; /* token of a producer that is about to raise head; 0: none is */
 };
 
 struct mk_queue_words {
@@ -109,6 +109,7 @@ struct mk_queue_large {
 /* Written by the lane's producer alone; its data follow at MK_QUEUE_BLOCK, and are mapped twice in a row. */
 struct mk_queue_page {
 	_Alignas(MK_LINE) _Atomic uint64_t head; /* records ever published */
+	_Atomic uint64_t pending;                /* token of a producer that is about to raise head; 0: none is */
 	uint64_t outside;                        /* bytes ever given out of what lies outside */
 	_Alignas(MK_LINE) struct mk_queue_entry entries[MK_QUEUE_ENTRIES];
 };
@@ -182,8 +183,8 @@ struct mk_queue_taken {
  * @return its length: it is copied; 0: *taken says where a large one is, which was taken, or else how long a record is
  *         that is longer than @room, and was not; -EAGAIN: none is there; -EINTR, -ETIMEDOUT: as in mk_queue_admit;
  *         -EBADMSG: a lane holds what cannot be, and is left alone from now on; -errno */
-MK_API int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, int64_t deadline,
-			     struct mk_queue_taken *taken);
+MK_API int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken,
+			     int64_t deadline);
 
 /* Records that were put, or given a place, and not taken. */
 MK_API uint64_t mk_queue_count(struct mk_queue *q);
