@@ -20,7 +20,8 @@ struct mk_queue_taken {
 int mk_queue_create(uint64_t places);
 int mk_queue_open(struct mk_queue **out, int fd);
 void mk_queue_close(struct mk_queue *q);
-void mk_queue_leave(struct mk_queue *q);
+int mk_queue_leave(struct mk_queue *q);
+int mk_queue_settle(struct mk_queue *q);
 int mk_queue_put(struct mk_queue *q, uint32_t kind, const void *const *pieces, const uint64_t *lengths, unsigned count);
 int mk_queue_put_one(struct mk_queue *q, const void *record, uint64_t length);
 uint64_t mk_queue_tail(const struct mk_queue *q);

@@ -32,6 +32,7 @@ _WITH_BUFFERS = 1
 _HEAD = struct.Struct("=B3xIQ")
 _LENGTH = struct.Struct("=Q")
 _ALIGN = 8
+_SMALL = 4096  # bytes of a bytes object that is copied into the pickle rather than beside it
 _PADDING = [bytes(n) for n in range(_ALIGN)]
 
 _registered: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
@@ -66,6 +67,9 @@ class _Encoder:
         self.forget = pickler.clear_memo
 
 
+# They hold nothing and are reduced by nobody: the short way is right for them.
+_PLAIN = frozenset({bytes, str, int, float, bool, type(None)})
+
 # Who pickles takes one out: another thread, or a __reduce__ that pickles something itself, gets another one.
 _encoders: list[_Encoder] = []
 
@@ -79,6 +83,8 @@ def to_record(value: Any) -> bytes | list[Piece]:
     Raises:
         pickle.PicklingError, TypeError, and what its own methods raise: it cannot be pickled.
     """
+    if value.__class__ in _PLAIN and (value.__class__ is not bytes or len(value) < _SMALL):
+        return pickle.dumps(value, 5)
     try:
         encoder = _encoders.pop()
     except IndexError:

@@ -31,22 +31,31 @@ def _lay_down(core: SharedQueue, record: bytes | list[Piece]) -> Item:
     length = length_of(pieces)
     if length <= LONGEST:
         return record
-    with core.putting:
-        place = core.outside(length)
+    place = core.outside(length)
     core.write(place, pieces)
     return place
 
 
 def _get(core: SharedQueue, until: int, *, copy: bool) -> Any:
     """The next object. Empty: none came until the deadline."""
-    with core.taking:
-        length = core.take_small(until)
-        record = core.taken(length) if length > 0 else core.take_more(length, until)
-    while record is None:
-        if not core.wait_for_items(until):
-            raise Empty
-        record = core.take(until)
-    if isinstance(record, bytes):
+    room = core.room()
+    length = room.take(until)
+    if length > 0:  # the ordinary case
+        obj = from_record(room.view[:length])
+    else:
+        record = core.take_more(room, length, until)
+        while record is None:
+            if not core.wait_for_items(until):
+                core.rooms.append(room)
+                raise Empty
+            record = core.take(room, until)
+        obj = _object(core, record, copy=copy)
+    core.rooms.append(room)  # only now: what it holds was unpickled
+    return obj
+
+
+def _object(core: SharedQueue, record: memoryview | bytearray | Outside, *, copy: bool) -> Any:
+    if isinstance(record, memoryview):
         return from_record(record)
     if isinstance(record, Outside):
         if not copy:
@@ -105,8 +114,9 @@ class Queue:
         core, spill = self._core, self._spill
         record = to_record(obj)
         if not self._limited and isinstance(record, bytes) and len(record) <= LONGEST:  # the ordinary case
-            with core.putting:
-                if spill.items or core.put_bytes(record, len(record)):
+            # Without the lock: what this thread has spilled is seen here, and order between threads is not promised.
+            if spill.items or core.put_bytes(record, len(record)):
+                with core.putting:
                     spill.put(record)
             return
         item = record if isinstance(record, bytes) and len(record) <= LONGEST else _lay_down(core, record)
@@ -290,14 +300,16 @@ class SimpleQueue:
         self._check_open()
         core = self._core
         record = to_record(obj)
-        item = record if isinstance(record, bytes) and len(record) <= LONGEST else _lay_down(core, record)
+        item: Item = record
+        if not isinstance(record, bytes) or len(record) > LONGEST:
+            item = _lay_down(core, record)
+        elif not core.put_bytes(record, len(record)):  # the ordinary case
+            return
         try:
             while True:
-                with core.putting:
-                    if core.put(item):
-                        return
-                    tail = core.tail
-                core.wait_for_room(tail, FOREVER)
+                if core.put(item):
+                    return
+                core.wait_for_room(core.tail, FOREVER)
         except BaseException:
             if isinstance(item, Outside):
                 core.forget(item)
@@ -320,8 +332,7 @@ class SimpleQueue:
     def close(self) -> None:
         """This process will neither put nor get any more. What it has put stays. Idempotent."""
         self._closed = True
-        with self._core.putting:
-            self._core.leave()
+        self._core.leave()
 
     def _check_open(self) -> None:
         if self._closed:

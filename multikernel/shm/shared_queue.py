@@ -24,7 +24,7 @@ LONGEST: int = lib.MK_QUEUE_LONGEST
 """Bytes of the longest record that lies in a lane. A longer one lies outside, in memory that goes when it is taken."""
 
 SMALL = 4096
-"""Bytes of what is taken as `bytes`. Longer records are copied to where they stay."""
+"""Bytes of the longest record that is taken into memory used again. Longer ones are copied to where they stay."""
 
 
 class Outside(NamedTuple):
@@ -37,7 +37,7 @@ class Outside(NamedTuple):
 class SharedQueue:
     """One process's access to a queue. Passed to child processes as multiprocessing passes things, or by fork.
 
-    Threads may use it at once: who puts holds `putting`, the rest sees to itself.
+    Threads may use it at once.
 
     Args:
         places: most records that it may hold; 0: any number.
@@ -51,8 +51,7 @@ class SharedQueue:
         self._queue: Any = None
         self._fd = -1
         self.places = places
-        self.putting = threading.Lock()
-        self.taking = threading.Lock()
+        self.putting = threading.Lock()  # for who has more to keep in order than single puts
         if fd is None:
             fd = lib.mk_queue_create(places)
             if fd < 0:
@@ -65,17 +64,13 @@ class SharedQueue:
         if code:
             raise failure(code, "joining a queue")
         self._queue = slot[0]
-        self._taken = ffi.new("struct mk_queue_taken *")
-        small = ffi.new("char[]", SMALL)
-        # The ordinary case of `put` and `take`, for who cares for the cost of a call in between. With `putting` held:
-        # put bytes; 0: done. With `taking` held: take until a deadline; the length of a record that `taken` gives then.
-        # Anything else is for `put`, and for `take_more`.
         self.put_bytes: Callable[[bytes, int], int] = partial(lib.mk_queue_put_one, self._queue)
-        self.take_small: Callable[[int], int] = partial(lib.mk_queue_take, self._queue, small, SMALL, self._taken)
-        self.taken: Callable[[int], bytes] = partial(ffi.unpack, small)
+        """`put` of bytes and their length without a call in between: 0 when done. Anything else is for `put` to do."""
+        self.rooms: list[Room] = []
+        """Those that nobody uses."""
         _all.add(self)
 
-    # --- putting: with `putting` held
+    # --- putting
 
     def put(self, record: bytes | Sequence[Piece] | Outside) -> bool:
         """Put one record; copied, but for one that lies outside. Whether there was room.
@@ -85,20 +80,26 @@ class SharedQueue:
             OSError: no memory is left.
         """
         if isinstance(record, bytes):
-            code = self.put_bytes(record, len(record))
+            code = self._again(lib.mk_queue_put_one, record, len(record))
         elif isinstance(record, Outside):
             large = ffi.new("struct mk_queue_large *", record)
             pieces = ffi.new("const void *[]", [large])
             lengths = ffi.new("uint64_t[]", [ffi.sizeof("struct mk_queue_large")])
-            code = lib.mk_queue_put(self._queue, lib.MK_QUEUE_LARGE, pieces, lengths, 1)
+            code = self._again(lib.mk_queue_put, lib.MK_QUEUE_LARGE, pieces, lengths, 1)
         else:
             buffers = [ffi.from_buffer(piece) for piece in record]
             pieces = ffi.new("const void *[]", buffers)
             lengths = ffi.new("uint64_t[]", [len(piece) for piece in record])
-            code = lib.mk_queue_put(self._queue, lib.MK_QUEUE_INSIDE, pieces, lengths, len(buffers))
+            code = self._again(lib.mk_queue_put, lib.MK_QUEUE_INSIDE, pieces, lengths, len(buffers))
         if code and code != -errno.EAGAIN:
             self._fail(code)
         return not code
+
+    def _again(self, call: Callable[..., int], *arguments: Any) -> int:
+        """Call, again if another thread is putting: it is as good as done. And again after a signal."""
+        while (code := call(self._queue, *arguments)) in (-errno.EBUSY, -errno.EINTR):
+            os.sched_yield()
+        return code
 
     def admit(self, waiting: int, until: int) -> bool:
         """Take a place for one record, where they are limited; whether there was one. Its put uses it.
@@ -107,9 +108,7 @@ class SharedQueue:
             waiting: records that this process was given places for and has not put yet.
             until: the deadline of who asks (waiting.py), for the case that another process is stopped as it asks.
         """
-        code = lib.mk_queue_admit(self._queue, waiting, until)
-        while code == -errno.EINTR:
-            code = lib.mk_queue_admit(self._queue, waiting, until)
+        code = self._again(lib.mk_queue_admit, waiting, until)
         if code and code not in (-errno.EAGAIN, -errno.ETIMEDOUT):
             self._fail(code)
         return not code
@@ -117,7 +116,7 @@ class SharedQueue:
     def outside(self, length: int) -> Outside:
         """Room for a record of more than LONGEST bytes: `write` it there, then put what this returned."""
         large = ffi.new("struct mk_queue_large *")
-        code = lib.mk_queue_outside(self._queue, length, large)
+        code = self._again(lib.mk_queue_outside, length, large)
         if code:
             self._fail(code)
         return Outside(large.offset, large.length)
@@ -129,7 +128,7 @@ class SharedQueue:
 
     def leave(self) -> None:
         """Give this process's lane back. What it has put stays."""
-        lib.mk_queue_leave(self._queue)
+        self._again(lib.mk_queue_leave)
 
     # --- outside
 
@@ -178,40 +177,51 @@ class SharedQueue:
 
     # --- taking
 
-    def take(self, until: int) -> bytes | bytearray | Outside | None:
+    def room(self) -> Room:
+        """Memory to take into, for one thread at a time. Who is done with it puts it among `rooms`."""
+        try:
+            return self.rooms.pop()
+        except IndexError:
+            return Room(self._queue)
+
+    def take(self, room: Room, until: int) -> memoryview | bytearray | Outside | None:
         """The oldest record of some process, or where it is if that is outside; None: there is none.
 
+        A record of at most SMALL bytes is in the room then; of a longer one the memory is the caller's.
+
         Args:
+            room: for this call and until the record is used up nobody else's.
             until: the deadline of who asks (waiting.py), for the case that another process is stopped as it takes.
 
         Raises:
             CorruptLane: a process wrote what cannot be. What it put is left alone from now on, the rest goes on.
         """
-        with self.taking:
-            length = self.take_small(until)
-            return self.taken(length) if length > 0 else self.take_more(length, until)
+        return self.take_more(room, room.take(until), until)
 
-    def take_more(self, result: int, until: int) -> bytearray | Outside | None:
-        """After a `take_small` that had this result: it found nothing, a longer record, one outside, or a signal."""
-        if result == -errno.EAGAIN:
-            return None
-        room = bytearray(SMALL)
+    def take_more(self, room: Room, length: int, until: int) -> memoryview | bytearray | Outside | None:
+        """`take`, after a `room.take` that had this result."""
+        longer: bytearray | None = None
         while True:
-            if result > 0:
-                del room[result:]  # it may be another record than the one that the room was made for
-                return room
-            if result == 0:
-                large = self._taken.large
+            if length > 0:
+                if longer is None:  # the first time it was a signal's
+                    return room.view[:length]
+                del longer[length:]  # it may be another record than the one that the memory was made for
+                return longer
+            if length == 0:
+                large = room.taken.large
                 if large.length:
                     return Outside(large.offset, large.length)
-                room = bytearray(self._taken.length)
-            elif result in (-errno.EAGAIN, -errno.ETIMEDOUT):
+                longer = bytearray(room.taken.length)
+            elif length in (-errno.EAGAIN, -errno.ETIMEDOUT):
                 return None
-            elif result != -errno.EINTR:
-                self._fail(result)
-            result = lib.mk_queue_take(self._queue, ffi.from_buffer(room), len(room), self._taken, until)
+            elif length != -errno.EINTR:
+                self._fail(length)
+            if longer is None:
+                length = room.take(until)
+            else:
+                length = lib.mk_queue_take(self._queue, ffi.from_buffer(longer), len(longer), room.taken, until)
 
-    # --- waiting: without `putting`
+    # --- waiting
 
     def wait_for_items(self, until: int) -> bool:
         """Wait until there is something to take, or may be; False: not until the deadline."""
@@ -273,6 +283,22 @@ class SharedQueue:
             os.close(self._fd)
 
 
+class Room:
+    """Memory for one small record, and for what is said of a longer one.
+
+    `take(until)` is `SharedQueue.take` without a call in between: the length of a record that `view` shows then;
+    another result is for `SharedQueue.take_more`.
+    """
+
+    __slots__ = ("take", "taken", "view")
+
+    def __init__(self, queue: Any) -> None:
+        memory = bytearray(SMALL)
+        self.view = memoryview(memory)
+        self.taken = ffi.new("struct mk_queue_taken *")
+        self.take: Callable[[int], int] = partial(lib.mk_queue_take, queue, ffi.from_buffer(memory), SMALL, self.taken)
+
+
 class _Unmap:
     """What gives a mapped record back. It keeps the queue's descriptor open until then."""
 
@@ -295,10 +321,10 @@ _all: weakref.WeakSet[SharedQueue] = weakref.WeakSet()
 
 
 def _in_child() -> None:
-    """A lock that another thread held when this process was forked is held by nobody here."""
+    """What another thread held when this process was forked is held by nobody here."""
     for queue in _all:
         queue.putting = threading.Lock()
-        queue.taking = threading.Lock()
+        lib.mk_queue_settle(queue._queue)  # if it cannot, the first call says so
 
 
 os.register_at_fork(after_in_child=_in_child)

@@ -224,12 +224,15 @@ def test_an_interrupted_sender_loses_its_object_and_no_other(ends):
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    def send():
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        a.send(b"x" * 5_000_000)  # nobody takes it
+
     receiving = threading.Thread(target=lambda: received.append(b.recv()))
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(KeyboardInterrupt):
-            a.send(b"x" * 5_000_000)  # nobody takes it
+            send()
         receiving.start()
         a.send("after it")
     finally:

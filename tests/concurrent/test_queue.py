@@ -254,12 +254,15 @@ def test_a_signal_ends_a_wait(use):
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    def use_after(delay):
+        signal.setitimer(signal.ITIMER_REAL, delay)
+        use(q)
+
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for delay in (0.0005, 0.01, 0.1):
-            signal.setitimer(signal.ITIMER_REAL, delay)
             with pytest.raises(KeyboardInterrupt):
-                use(q)
+                use_after(delay)
             drain(q)
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -34,8 +34,8 @@
  * The idea of a lane for each producer, so that a dead one blocks nobody, is that of crossbeam's and moodycamel's
  * queues; the token is procfs's (pid, starttime), as systemd and psutil use it.
  *
- * A struct mk_queue is for one thread at a time, but for the waits, mk_queue_ready and mk_queue_count, which may run
- * beside all others. It goes through a fork unharmed: the child's first call makes it the child's, with a lane of its own.
+ * Threads may share a struct mk_queue. One at a time puts: another one gets -EBUSY, for as long as it takes to copy a
+ * record. It goes through a fork unharmed: the child's first call makes it the child's, with a lane of its own.
  */
 #ifndef MULTIKERNEL_QUEUE_H
 #define MULTIKERNEL_QUEUE_H
@@ -137,12 +137,17 @@ MK_API int mk_queue_open(struct mk_queue **out, int fd);
 /* Leave, and free it: what this process has put stays. Of a forked copy: as if it had never been. */
 MK_API void mk_queue_close(struct mk_queue *q);
 
-/* Give this process's lane back, for another producer. The next put takes one again. */
-MK_API void mk_queue_leave(struct mk_queue *q);
+/* Give this process's lane back, for another producer. The next put takes one again. @return 0; -EBUSY; -errno */
+MK_API int mk_queue_leave(struct mk_queue *q);
+
+/* In a process forked since, before it has two threads that use the queue: the first call does it otherwise.
+ * @return 0 or -errno */
+MK_API int mk_queue_settle(struct mk_queue *q);
 
 /* Put one record, copied, which comes in @count pieces. It does not wait for room.
  * @param kind  MK_QUEUE_INSIDE, at most MK_QUEUE_LONGEST bytes; or MK_QUEUE_LARGE, one struct mk_queue_large
- * @return 0; -EAGAIN: no room; -EMSGSIZE; -EUSERS: every lane has a living producer; -EBADMSG; -errno */
+ * @return 0; -EAGAIN: no room; -EMSGSIZE; -EUSERS: every lane has a living producer; -EBADMSG;
+ *         -EBUSY: another thread is putting; -errno */
 MK_API int mk_queue_put(struct mk_queue *q, uint32_t kind, const void *const *pieces, const uint64_t *lengths,
 			unsigned count);
 
