@@ -27,6 +27,8 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .concurrent.connection import Pipe
+    from .concurrent.queue import Queue, SimpleQueue
     from .ipi.link import Link
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
     from .kernel.runtime import Kernel
@@ -48,11 +50,14 @@ _WHERE = {
     "Machine": "machine",
     "Message": "ipi.messages",
     "NETWORK": "ipi.messages",
+    "Pipe": "concurrent.connection",
+    "Queue": "concurrent.queue",
     "RESOURCE": "ipi.messages",
     "Receiver": "shm.receiver",
     "Ring": "shm.ring",
     "SYSTEM": "ipi.messages",
     "Sender": "shm.sender",
+    "SimpleQueue": "concurrent.queue",
     "USER": "ipi.messages",
     "machines": "machine",
 }
@@ -79,10 +84,13 @@ __all__ = [
     "MultikernelError",
     "NotFound",
     "NotOwner",
+    "Pipe",
+    "Queue",
     "Receiver",
     "ResourceError",
     "Ring",
     "Sender",
+    "SimpleQueue",
     "StateError",
     "Timeout",
     "Unsupported",

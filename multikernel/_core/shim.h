@@ -12,6 +12,7 @@
 #include "multikernel/memory.h"
 #include "multikernel/probe.h"
 #include "multikernel/process.h"
+#include "multikernel/queue.h"
 #include "multikernel/status.h"
 
 /* Whether memory that was lent out is still to be given back: not in a process forked since, where it is not mapped. */
