@@ -27,6 +27,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .concurrent.connection import Pipe
     from .ipi.link import Link
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
     from .kernel.runtime import Kernel
@@ -48,6 +49,7 @@ _WHERE = {
     "Machine": "machine",
     "Message": "ipi.messages",
     "NETWORK": "ipi.messages",
+    "Pipe": "concurrent.connection",
     "RESOURCE": "ipi.messages",
     "Receiver": "shm.receiver",
     "Ring": "shm.ring",
@@ -79,6 +81,7 @@ __all__ = [
     "MultikernelError",
     "NotFound",
     "NotOwner",
+    "Pipe",
     "Receiver",
     "ResourceError",
     "Ring",
