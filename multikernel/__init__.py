@@ -28,6 +28,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .concurrent.connection import Pipe
+    from .concurrent.executor import CoreExecutor
     from .ipi.link import Link
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
     from .kernel.runtime import Kernel
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "CoreExecutor": "concurrent.executor",
     "Counters": "shm.records",
     "End": "shm.records",
     "IO": "ipi.messages",
@@ -67,6 +69,7 @@ __all__ = [
     "USER",
     "BootError",
     "Closed",
+    "CoreExecutor",
     "CorruptLane",
     "Counters",
     "End",
