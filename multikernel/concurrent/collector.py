@@ -10,6 +10,7 @@ import os
 import select
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from multikernel.errors import Closed
@@ -37,37 +38,41 @@ class Collector:
         self._pool = pool
         self._dealer = pool.dealer
         self._by_fd: dict[int, Hand] = {}  # by the descriptor of its answers, and by that of its end
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._lifeline, self._kept = Lifeline.throw()  # what the workers hold on to, and what that hangs on
-        self._poll = select.epoll()
-        self._poll.register(self._bell, select.EPOLLIN)
+        self._bell = -1  # an eventfd that wakes the thread
+        self._bell_lock = threading.RLock()  # a thread that has it may be sent to `wake` by the garbage collector
         self.thread = threading.Thread(target=self._run, name="CoreExecutor")
+        self._opened = ExitStack()
         try:
-            for cpu in pool.terms.cpus:
-                self._hire(cpu)
-            self.thread.start()
+            self._open()
         except BaseException:
             for hand in list(self._dealer.hands):
                 hand.process.kill()
                 self._part_with(hand)
-            self.let_go()
-            self._lifeline.close()
+            self._close()
             raise
 
-    def wake(self) -> None:
-        """Have the thread look what it is to do. Takes no lock."""
-        bell = self._bell
-        if bell >= 0:
-            os.eventfd_write(bell, 1)
+    def _open(self) -> None:
+        self._poll = self._opened.enter_context(select.epoll())
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._opened.callback(os.close, self._bell)
+        self._poll.register(self._bell, select.EPOLLIN)
+        self._lifeline, anchor = Lifeline.throw()
+        self._opened.callback(self._lifeline.close)
+        self._opened.callback(anchor.close)
+        for cpu in self._pool.terms.cpus:
+            self._hire(cpu)
+        self.thread.start()
 
-    def let_go(self) -> None:
-        """Close what the thread has, but for its ends of the lanes. Idempotent."""
-        bell, self._bell = self._bell, -1
-        kept, self._kept = self._kept, -1
-        for fd in (bell, kept):
-            if fd >= 0:
-                os.close(fd)
-        self._poll.close()
+    def wake(self) -> None:
+        """Have the thread look what it is to do. It may be called anywhere, by the garbage collector too."""
+        with self._bell_lock:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
+
+    def _close(self) -> None:
+        with self._bell_lock:
+            self._bell = -1
+            self._opened.close()
 
     def _hire(self, cpu: int) -> None:
         hand = Hand(self._pool.terms, cpu, self._lifeline)
@@ -99,8 +104,7 @@ class Collector:
             self._break(f"the executor's own thread has failed: {error!r}", error)
         finally:
             with self._pool.lock:
-                self.let_go()
-                self._lifeline.close()
+                self._close()
 
     def _turn(self) -> bool:
         """Wait for something to do, and do it. False: nothing is left to do."""

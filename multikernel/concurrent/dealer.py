@@ -67,9 +67,15 @@ class Dealer:
         return PATIENCE_S if any(len(hand.sent) > 1 for hand in self.hands) else None
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Take tasks on, and send what there is room for."""
+        """Take new tasks on, and send what there is room for.
+
+        If others wait there is none, and whoever makes some deals. So only the collecting thread, which no Ctrl-C
+        interrupts, ever begins with a task whose future somebody has.
+        """
+        first = not self.pending
         self.pending.extend(tasks)
-        self.deal()
+        if first:
+            self.deal()
 
     def deal(self) -> None:
         """Send what there is room for. Does not wait."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from contextlib import ExitStack
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
@@ -47,31 +48,33 @@ class Hand:
         self.ending = False  # it was told to
         self.heard = 0.0  # when it answered last, or got something to do
         self._next = 1
-        tasks, answers = Ring(RING), Ring(RING)
-        self._tasks, self.answers = tasks.sender(), answers.receiver()
-        self.fd = self.answers.fileno()
-        self._claims = Claims.make()
-        self._parcels, theirs = parcels.pair()
-        post = Post(
-            cpu,
-            tasks.receiver(),
-            answers.sender(),
-            theirs,
-            self._claims.for_receiver(),
-            lifeline,
-            terms.initializer,
-            terms.initargs,
-        )
-        self.process: BaseProcess = terms.context.Process(  # type: ignore[attr-defined]
-            target=main, args=(post,), name=f"CoreExecutor worker on cpu {cpu}"
-        )
-        try:
+        with ExitStack() as opened, ExitStack() as passed_on:
+            tasks, answers = opened.enter_context(Ring(RING)), opened.enter_context(Ring(RING))
+            self._tasks, self.answers = tasks.sender(), answers.receiver()
+            self._tasks.capacity  # noqa: B018 - claims it
+            self.fd = self.answers.fileno()
+            self._claims = Claims.make()
+            opened.callback(self._claims.close)
+            claims = self._claims.for_receiver()
+            passed_on.callback(claims.close)
+            self._parcels, theirs = parcels.pair()
+            opened.callback(self._parcels.close)
+            passed_on.callback(theirs.close)
+            post = Post(
+                cpu,
+                passed_on.enter_context(tasks.receiver()),
+                passed_on.enter_context(answers.sender()),
+                theirs,
+                claims,
+                lifeline,
+                terms.initializer,
+                terms.initargs,
+            )
+            self.process: BaseProcess = terms.context.Process(  # type: ignore[attr-defined]
+                target=main, args=(post,), name=f"CoreExecutor worker on cpu {cpu}"
+            )
             self.process.start()
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            post.close()
+            self._opened = opened.pop_all()
 
     def room(self, window: int) -> int:
         """How many more tasks it may have, if each may have `window`."""
@@ -181,8 +184,7 @@ class Hand:
 
     def close(self) -> None:
         """Give everything back, but for the process. Idempotent."""
-        for each in (self._tasks, self.answers, self._parcels, self._claims):
-            each.close()
+        self._opened.close()
 
     def how_it_ended(self) -> str:
         """For people."""

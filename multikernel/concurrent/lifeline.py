@@ -1,4 +1,4 @@
-"""A lifeline: whoever holds on to one is killed by the system as soon as the process that threw it is gone.
+"""A lifeline: whoever holds on to one is killed by the system as soon as the process that has its anchor is gone.
 
 PR_SET_PDEATHSIG would do the same only for children of a thread that lives as long as its process, and not for those of
 a fork server. Here the end of the last writer of a pipe raises a signal at its readers (O_ASYNC, F_SETSIG: fcntl(2));
@@ -10,8 +10,41 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import weakref
 from collections.abc import Callable
 from typing import Any
+
+
+class Anchor:
+    """What a lifeline hangs on. A forked child has no copy of it: that would keep alive what the program has left.
+
+    Args:
+        fd: write end of a pipe; this object's from now on.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        _anchors.add(self)
+
+    def close(self) -> None:
+        """End all who hold on to the lifeline. Idempotent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_anchors: weakref.WeakSet[Anchor] = weakref.WeakSet()
+
+
+def _drop_copies() -> None:
+    for anchor in list(_anchors):
+        anchor.close()
+
+
+os.register_at_fork(after_in_child=_drop_copies)
 
 
 class Lifeline:
@@ -25,13 +58,13 @@ class Lifeline:
         self._fd = fd
 
     @classmethod
-    def throw(cls) -> tuple[Lifeline, int]:
-        """A lifeline, and the descriptor that keeps it: no other process may get a copy of that."""
+    def throw(cls) -> tuple[Lifeline, Anchor]:
+        """A lifeline, and its anchor."""
         reading, writing = os.pipe()
-        return cls(reading), writing
+        return cls(reading), Anchor(writing)
 
     def hold(self) -> None:
-        """Be killed (SIGKILL) when the thrower ends: at once, whatever this process is doing then.
+        """Be killed (SIGKILL) when the process of the anchor ends: at once, whatever this process is doing then.
 
         Raises:
             OSError: the system does not do this.

@@ -26,7 +26,9 @@ class Results:
 
     def __init__(self) -> None:
         self.awaited = -1
-        self.came = threading.Event()
+        # Locked but for the moment in which it is told that what it waits for has come. An Event has a lock that a
+        # Ctrl-C can leave locked, and the collecting thread would wait for it.
+        self._nothing_came = threading.Lock()
         self.dropped = False  # nobody wants the rest
         self._answers: dict[int, tuple[int, bytes | memoryview] | BaseException] = {}
 
@@ -34,7 +36,10 @@ class Results:
         """An answer as it came, or why there is none."""
         self._answers[index] = answer
         if index == self.awaited:
-            self.came.set()
+            try:
+                self._nothing_came.release()
+            except RuntimeError:
+                pass  # told already
 
     def take(self, index: int, deadline: float | None) -> Any:
         """The result of task `index`; waits for it. What the task raised is raised.
@@ -55,12 +60,13 @@ class Results:
 
     def _wait(self, index: int, deadline: float | None) -> tuple[int, bytes | memoryview] | BaseException:
         while True:
-            self.came.clear()
+            self._nothing_came.acquire(blocking=False)
             self.awaited = index
             answer = self._answers.pop(index, None)  # after saying so: from here on it is told
             if answer is not None:
                 return answer
-            if not self.came.wait(None if deadline is None else deadline - time.monotonic()):
+            left = -1 if deadline is None else max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX))
+            if not self._nothing_came.acquire(timeout=left):
                 raise TimeoutError
 
 
@@ -87,10 +93,9 @@ class MapTask(Task):
         """As of `Task`."""
         self.results.put(self.index, error)
 
-    def cancel(self) -> bool:
+    def cancel(self) -> None:
         """As of `Task`."""
         self.results.put(self.index, CancelledError())
-        return True
 
 
 class Mapping:

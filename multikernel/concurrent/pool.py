@@ -63,7 +63,13 @@ class Pool:
             self.check()
             if self._collector is None:
                 self._collector = Collector(self)
-            self.dealer.add(tasks)
+            try:
+                self.dealer.add(tasks)
+            except BaseException:  # a Ctrl-C: whoever submitted them never hears of them
+                for task in tasks:
+                    task.abandoned = True
+                self._collector.wake()
+                raise
             if self.dealer.failed:
                 self._collector.wake()
 
@@ -93,7 +99,7 @@ class Pool:
         return "broken" if self.broken is not None else "shut down" if self.closing else "open"
 
     def close(self, *, cancel: bool = False) -> None:
-        """Take no more tasks; end when all are done. Takes no lock: the garbage collector may call it anywhere."""
+        """Take no more tasks; end when all are done. The garbage collector may call it anywhere."""
         self.cancelling = self.cancelling or cancel
         self.closing = True
         if self._collector is not None and self._pid == os.getpid():
@@ -115,11 +121,6 @@ class Pool:
                     else:
                         hand.process.terminate()
 
-    def forget(self) -> None:
-        """In a forked child: it has a copy of all this, and must not keep anything alive by it."""
-        if self._collector is not None:
-            self._collector.let_go()
-
 
 _exiting = False
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -136,11 +137,4 @@ def _finish_all() -> None:
         pool.join()
 
 
-def _forget_all() -> None:
-    for pool in list(_pools):
-        pool.forget()
-    _pools.clear()
-
-
 threading._register_atexit(_finish_all)  # type: ignore[attr-defined] # before threads that are no daemons are joined
-os.register_at_fork(after_in_child=_forget_all)

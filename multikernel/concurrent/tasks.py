@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 import traceback
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ class RemoteTraceback(Exception):
 class Task:
     """One task, before and after its worker has it."""
 
-    __slots__ = ("begun", "body", "kind", "length", "number")
+    __slots__ = ("abandoned", "begun", "body", "kind", "length", "number")
 
     def __init__(self, kind: int, length: int, body: bytes) -> None:
         self.kind = kind
@@ -68,6 +68,7 @@ class Task:
         self.body = body
         self.number = 0  # at the worker that it was sent to last
         self.begun = False
+        self.abandoned = False  # nobody has its future, which a Ctrl-C may have left locked
 
     def begin(self) -> bool:
         """Whether it is still wanted; it cannot be cancelled from then on."""
@@ -81,8 +82,8 @@ class Task:
         """It will not be done."""
         raise NotImplementedError
 
-    def cancel(self) -> bool:
-        """It is not wanted any more. Whether it could be cancelled."""
+    def cancel(self) -> None:
+        """It is not wanted any more, and was not begun."""
         raise NotImplementedError
 
 
@@ -98,8 +99,8 @@ class FutureTask(Task):
     def begin(self) -> bool:
         """As of `Task`."""
         if self.begun:
-            return True
-        self.begun = True  # first: a Ctrl-C may come between the two, and asking a second time is an error
+            return not self.abandoned
+        self.begun = True  # first: asking the future a second time is an error
         return self.future.set_running_or_notify_cancel()
 
     def answer(self, kind: int, body: bytes | memoryview) -> None:
@@ -107,25 +108,18 @@ class FutureTask(Task):
         value, error = opened(kind, body)
         if error is not None:
             self.fail(error)
-            return
-        try:
+        elif not self.abandoned:
             self.future.set_result(value)
-        except InvalidStateError:
-            pass  # a Ctrl-C left it where it could still be cancelled, and it was
 
     def fail(self, error: BaseException) -> None:
         """As of `Task`."""
-        try:
+        if not self.abandoned:
             self.future.set_exception(error)
-        except InvalidStateError:
-            pass
 
-    def cancel(self) -> bool:
+    def cancel(self) -> None:
         """As of `Task`."""
-        cancelled = not self.begun and self.future.cancel()
-        if cancelled:
-            self.future.set_running_or_notify_cancel()
-        return cancelled
+        self.future.cancel()
+        self.future.set_running_or_notify_cancel()
 
 
 class Pickled:

@@ -47,7 +47,7 @@ BATCH = 256
 
 @dataclass
 class Post:
-    """What a worker gets; passed to its process, and closed in the one that started it."""
+    """What a worker gets."""
 
     cpu: int
     tasks: Receiver
@@ -59,7 +59,7 @@ class Post:
     initargs: tuple[Any, ...]
 
     def close(self) -> None:
-        """Close this process's copies. Idempotent."""
+        """Close what is in it."""
         self.tasks.close()
         self.answers.close()
         self.parcels.close()

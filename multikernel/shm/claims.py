@@ -61,8 +61,8 @@ class Claims:
         """The sender takes back all messages numbered less than `below` with which the receiver has not begun.
 
         Returns:
-            The number of the message that it began with last: those up to it are its own. About that one alone it may
-            have seen that it was taken back, and leave it; it says so then.
+            The number of the message that it came to last: those beyond are taken back. Those up to it are the
+            receiver's to tell of: with the last ones it may not have begun, because it saw this call.
 
         Raises:
             OSError: membarrier is not available. Nothing is certain then; see `possible`.
