@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
@@ -67,13 +68,15 @@ class Hand:
                 theirs,
                 claims,
                 lifeline,
+                signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()),
                 terms.initializer,
                 terms.initargs,
             )
             self.process: BaseProcess = terms.context.Process(  # type: ignore[attr-defined]
                 target=main, args=(post,), name=f"CoreExecutor worker on cpu {cpu}"
             )
-            self.process.start()
+            with _without_interrupts(terms.context.get_start_method()):
+                self.process.start()
             self._opened = opened.pop_all()
 
     def room(self, window: int) -> int:
@@ -104,7 +107,7 @@ class Hand:
             self.sent.append(task)
             records.append(record)
         try:
-            went = self._tasks.try_send_many(records) if records else 0
+            went = int(self._tasks.try_send(records[0])) if len(records) == 1 else self._tasks.try_send_many(records)
         except Closed:
             went = len(records)  # it has died: they are lost with it, and the pool is told soon
         for _ in range(len(records) - went):
@@ -194,3 +197,19 @@ class Hand:
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended by itself, with exit status {code}"
+
+
+@contextmanager
+def _without_interrupts(method: str) -> Iterator[None]:
+    """A process that is started in this block does not see a Ctrl-C until it unblocks SIGINT.
+
+    A fork server that is started with the first one would pass that on to all others, so not there.
+    """
+    if method == "forkserver":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -55,6 +55,7 @@ class Post:
     parcels: socket
     claims: Claims
     lifeline: Lifeline
+    interrupts: bool  # whether a Ctrl-C gets through to the program
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
 
@@ -68,13 +69,13 @@ class Post:
 
 def main(post: Post) -> None:
     """Be a worker, until told to end or until whoever started it is gone."""
+    worker = _Worker(post)
     pin(post.cpu)
     signal.set_wakeup_fd(-1)  # a fork's copy of an event loop's would report our signals there
     try:
         post.lifeline.hold()
     except OSError:
         pass  # then the end of the program is noticed at the next look for tasks
-    worker = _Worker(post)
     try:
         if worker.begin():
             worker.serve()
@@ -102,6 +103,8 @@ class _Worker:
         # the program's, and stays.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
+        if post.interrupts:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._interruptible:
