@@ -136,13 +136,13 @@ def test_workers_that_cannot_start_break_the_pool(tmp_path):
         ((work.same, work.AtPickling("error")), OverflowError, "error"),
         ((work.same, work.AtUnpickling("error")), OverflowError, "error"),
         ((work.same, work.AtUnpickling("exit")), SystemExit, "5"),
-        ((work.unpicklable,), Exception, "pickle"),
+        ((work.unpicklable,), Exception, "pickle|local object"),
         ((work.make, work.AtPickling, "error"), OverflowError, "error"),
         ((work.make, work.AtPickling, "exit"), SystemExit, "5"),
         ((work.make, work.AtUnpickling, "error"), OverflowError, "error"),
         ((work.make, work.AtUnpickling, "exit"), SystemExit, "5"),
         ((work.raise_picky,), TypeError, "missing 1 required positional argument"),
-        ((work.raise_unpicklable,), Exception, "pickle"),
+        ((work.raise_unpicklable,), Exception, "pickle|local object"),
     ],
 )
 def test_what_cannot_be_pickled_or_unpickled_fails_alone(fork, task, error, match):
