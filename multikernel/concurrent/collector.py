@@ -109,25 +109,31 @@ class Collector:
     def _turn(self) -> bool:
         """Wait for something to do, and do it. False: nothing is left to do."""
         for fd, _ in self._poll.poll(self._dealer.patience):
-            hand = self._by_fd.get(fd)
             if fd == self._bell:
                 os.eventfd_read(fd)
-            elif hand is None:
-                continue  # parted with in this very loop
-            elif (fd == hand.fd and self._hear(hand)) or self._see_off(hand, has_ended=fd != hand.fd):
                 continue
-            else:
-                return False
+            hand = self._by_fd[fd]
+            has_ended = fd != hand.fd
+            while self._hear(hand) and has_ended:
+                pass  # all that it has published comes first
+            if has_ended or hand.fd not in self._by_fd:
+                if not self._see_off(hand, has_ended=has_ended):
+                    return False
+                break  # the numbers of descriptors that are still to come may stand for others by now
         with self._pool.lock:
             self._dealer.rescue()
         return self._goes_on()
 
     def _hear(self, hand: Hand) -> bool:
-        """Take what a worker has answered. False: it has closed its end, and all was taken."""
+        """Take what a worker has answered, and stop listening when its end is closed. Whether there was anything."""
+        if hand.fd not in self._by_fd:
+            return False
         try:
             records = hand.collect()
         except Closed:
             self._forget(hand.fd)
+            return False
+        if not records:
             return False
         with self._pool.lock:
             try:
@@ -144,8 +150,6 @@ class Collector:
 
     def _see_off(self, hand: Hand, *, has_ended: bool) -> bool:
         """A worker has closed its end, or has ended. False: it was not told to, and all is given up."""
-        while has_ended and hand.fd in self._by_fd:  # what it has published comes first; then it is closed
-            self._hear(hand)
         as_told = hand.ending and not hand.sent
         if as_told and has_ended:
             with self._pool.lock:
