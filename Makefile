@@ -51,6 +51,7 @@ bench: setup ## measure, beside os.pipe and multiprocessing
 
 bench-c: ## measure the C core, beside other rings that are installed (ARGS=records)
 	@$(MAKE) -C csrc bench
+
 compare: setup $(VENV)/.peers ## measure beside the peers, which are installed first (ARGS="M6 M9 --json run.json")
 	@$(PY) -m benches.compare $(ARGS)
 

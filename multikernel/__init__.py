@@ -28,6 +28,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .concurrent.connection import Pipe
+    from .concurrent.executor import CoreExecutor
     from .concurrent.queue import Queue, SimpleQueue
     from .ipi.link import Link
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "CoreExecutor": "concurrent.executor",
     "Counters": "shm.records",
     "End": "shm.records",
     "IO": "ipi.messages",
@@ -70,6 +72,7 @@ __all__ = [
     "USER",
     "BootError",
     "Closed",
+    "CoreExecutor",
     "CorruptLane",
     "Counters",
     "End",

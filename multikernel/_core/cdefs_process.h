@@ -6,3 +6,4 @@ int mk_process_name(const char *name);
 int mk_process_adopt(void);
 int mk_process_cpu(void);
 int mk_membarrier_register(void);
+int mk_membarrier(void);
