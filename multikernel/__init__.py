@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
     from .kernel.runtime import Kernel
     from .machine import Instance, Machine, machines
+    from .shm.broadcast import Broadcast
+    from .shm.broadcast_receiver import BroadcastReceiver
+    from .shm.broadcast_sender import BroadcastSender
+    from .shm.mailbox import Mailbox, MailboxSender
+    from .shm.mailbox_receiver import MailboxReceiver
     from .shm.receiver import Receiver
     from .shm.records import Counters, End
     from .shm.ring import Ring
@@ -39,6 +44,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Broadcast": "shm.broadcast",
+    "BroadcastReceiver": "shm.broadcast_receiver",
+    "BroadcastSender": "shm.broadcast_sender",
     "Counters": "shm.records",
     "End": "shm.records",
     "IO": "ipi.messages",
@@ -46,6 +54,9 @@ _WHERE = {
     "Kernel": "kernel.runtime",
     "Link": "ipi.link",
     "Machine": "machine",
+    "Mailbox": "shm.mailbox",
+    "MailboxReceiver": "shm.mailbox_receiver",
+    "MailboxSender": "shm.mailbox",
     "Message": "ipi.messages",
     "NETWORK": "ipi.messages",
     "RESOURCE": "ipi.messages",
@@ -64,6 +75,9 @@ __all__ = [
     "SYSTEM",
     "USER",
     "BootError",
+    "Broadcast",
+    "BroadcastReceiver",
+    "BroadcastSender",
     "Closed",
     "CorruptLane",
     "Counters",
@@ -74,6 +88,9 @@ __all__ = [
     "Kernel",
     "Link",
     "Machine",
+    "Mailbox",
+    "MailboxReceiver",
+    "MailboxSender",
     "Message",
     "MessageTooLarge",
     "MultikernelError",
