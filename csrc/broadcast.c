@@ -105,15 +105,19 @@ static int read_position(const struct mk_producer *page, uint64_t *head, uint64_
 
 int mk_roster_add(struct mk_roster *roster, int producer_fd, int consumer_fd, uint64_t *number)
 {
+	uint64_t page = mk_page_size(), head;
 	struct mk_object shape;
-	uint64_t head;
-	void *base;
+	void *producer = NULL, *consumer = NULL;
 	int result = mk_object_check(producer_fd, MK_KIND_PRODUCER, 0, &shape, NULL);
 
 	if (!result)
-		result = mk_object_map(producer_fd, shape.data_offset, 0, &base);
-	if (result)
+		result = mk_object_map(producer_fd, page, 0, &producer);
+	if (!result)
+		result = mk_object_map(consumer_fd, page, 1, &consumer);
+	if (result) {
+		mk_object_unmap(producer, page);
 		return result;
+	}
 	mk_store_release(&roster->count, mk_load_relaxed(&roster->count) + 1); /* N2, pairs with M1 */
 	if (mk_membarrier()) {                                                 /* N3 */
 		uint64_t until = mk_now() + SETTLE_NS;
@@ -122,10 +126,11 @@ int mk_roster_add(struct mk_roster *roster, int producer_fd, int consumer_fd, ui
 		while (mk_now() < until)
 			mk_pause();
 	}
-	result = read_position(base, &head, number);
-	mk_object_unmap(base, shape.data_offset);
-	if (!result && pwrite(consumer_fd, &head, sizeof(head), offsetof(struct mk_consumer, tail)) != sizeof(head))
-		result = errno ? -errno : -EIO;
+	result = read_position(producer, &head, number);
+	if (!result) /* pairs with the acquire in reload: the sender may know where it begins before it is claimed */
+		mk_store_release(&((struct mk_consumer *)consumer)->tail, head);
+	mk_object_unmap(producer, page);
+	mk_object_unmap(consumer, page);
 	return result;
 }
 
@@ -306,18 +311,21 @@ uint32_t mk_broadcast_bad(const struct mk_broadcast *cast, uint64_t *value)
 
 /* --- room --------------------------------------------------------------------------------------------------------- */
 
+static bool is_claimed(const struct mk_sender *peer)
+{
+	/* Pairs with the release store of the state at the claim. */
+	return mk_load_acquire(peer->end.peer_state) != MK_END_UNCLAIMED;
+}
+
 /* @return 0 or -EBADMSG */
 static int reload(struct mk_sender *peer, uint64_t head)
 {
-	uint64_t tail;
+	bool claimed = is_claimed(peer);
+	/* A2, pairs with R2 in mk_release, and before the claim with N4. Input: copied, checked, used. */
+	uint64_t tail = mk_load_acquire(&peer->peer->tail);
 
-	/* Before the claim its tail is still being made up. Pairs with the release store of the state at the claim. */
-	if (mk_load_acquire(peer->end.peer_state) == MK_END_UNCLAIMED)
-		return 0;
-	/* A2, pairs with R2 in mk_release. Input: copied, checked, used. */
-	tail = mk_load_acquire(&peer->peer->tail);
 	if (tail - peer->tail > head - peer->tail || tail % MK_RECORD_ALIGN)
-		return mk_quarantine(&peer->end, MK_BAD_TAIL, tail);
+		return claimed ? mk_quarantine(&peer->end, MK_BAD_TAIL, tail) : 0; /* its maker is not there yet */
 	peer->tail = tail;
 	return 0;
 }
@@ -353,6 +361,18 @@ static int find_room(struct mk_broadcast *cast, uint64_t size)
 	return -EAGAIN;
 }
 
+/* Nobody has claimed it, so no tail moves: wait until somebody does, and says so, or until nobody can any more. */
+static int wait_for_claim(struct mk_sender *peer, int64_t timeout_ns)
+{
+	struct pollfd fds[2] = {{.fd = peer->end.socket, .events = POLLIN}, {.fd = peer->end.pidfd, .events = POLLIN}};
+	struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+	int result = ppoll(fds, 2, timeout_ns < 0 ? NULL : &limit, NULL);
+
+	if (result < 0)
+		return -errno;
+	return mk_end_gone(&peer->end, true) || is_claimed(peer) || result ? 0 : -ETIMEDOUT;
+}
+
 int mk_broadcast_wait(struct mk_broadcast *cast, int64_t timeout_ns, bool goes_on)
 {
 	struct mk_sender *peer = cast->slowest;
@@ -360,6 +380,8 @@ int mk_broadcast_wait(struct mk_broadcast *cast, int64_t timeout_ns, bool goes_o
 
 	if (!peer)
 		return 0;
+	if (!is_claimed(peer))
+		return wait_for_claim(peer, timeout_ns);
 	peer->head = cast->own->head;
 	peer->wanted = cast->wanted;
 	peer->end.parks = cast->parks; /* a number that no receiver has seen: one ring answers one park */
@@ -405,8 +427,10 @@ int mk_broadcast_put(struct mk_broadcast *cast, const void *payload, uint64_t le
 
 	if (mk_unlikely(length > mk_broadcast_longest(cast)))
 		return -EMSGSIZE;
-	/* What is not published is not overwritten; and before the look, for what `looked` promises. */
-	if (mk_unlikely(own->head + size - cast->shown > own->end.mask + 1))
+	/* What is not published is not overwritten. One that overwrites leaves at least one record that is: the room for
+	 * this half of the ring is made record by record, and none is longer than the other half. This comes before the
+	 * look, for what `looked` promises. */
+	if (mk_unlikely(own->head + size - cast->shown > (own->end.mask + 1) / (cast->overwrites ? 2 : 1)))
 		mk_broadcast_publish(cast);
 	result = look_for_more(cast);
 	if (mk_unlikely(result))

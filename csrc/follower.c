@@ -163,6 +163,12 @@ static int try_ahead(struct mk_follower *f)
 		at = oldest;
 	if (head - at > rx->end.mask + 1) /* half the numbers there are further on, and so before us again */
 		return mk_quarantine(&rx->end, MK_BAD_HEAD, head);
+	if (head == at &&
+	    at != rx->next) { /* an honest sender leaves a whole record behind, or has gone on meanwhile */
+		if (mk_load_acquire(&rx->peer->head) != head)
+			return 0;
+		return mk_quarantine(&rx->end, MK_BAD_HEAD, head);
+	}
 	if (head == at) {
 		if (!mk_end_gone(&rx->end, false))
 			return -EAGAIN;

@@ -56,7 +56,7 @@ class Door(Channel):
         if fd is None:
             return False
         try:
-            return bool(select.select([fd], [], [], 0)[0])
+            return has_ended(fd)
         finally:
             os.close(fd)
 
@@ -117,3 +117,10 @@ class Door(Channel):
     def refuse(self) -> None:
         """Let nothing more come; what is under way arrives."""
         self._socket.shutdown(socket.SHUT_RD)
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether that process has ended."""
+    poll = select.poll()  # select knows descriptors up to 1023 only
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))

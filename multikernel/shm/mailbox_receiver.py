@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import select
 import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner
 
 from .channel import Document, close_all
 from .claimed import FanEnd, claim_lane_receiver
-from .door import Door
+from .door import Door, has_ended
 from .lane import _WRONG
 from .waiting import AT_ONCE, WaitPolicy, deadline, policy_number
 
@@ -216,7 +215,7 @@ class MailboxReceiver(FanEnd):
         try:
             for document, fds in door.arrivals():
                 self._admit(c, document, fds)
-            if select.select([self._maker], [], [], 0)[0]:
+            if has_ended(self._maker):
                 door.refuse()
                 for document, fds in door.arrivals():
                     self._admit(c, document, fds)

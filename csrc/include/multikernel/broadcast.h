@@ -90,7 +90,8 @@ MK_API void mk_broadcast_publish(struct mk_broadcast *cast);
  * @param goes_on  it is the wait that came back with -EINTR, made again */
 MK_API int mk_broadcast_wait(struct mk_broadcast *cast, int64_t timeout_ns, bool goes_on);
 
-/* The longest payload: half the capacity when it overwrites, so that a whole record is there at any time. */
+/* The longest payload: half the capacity when it overwrites, so that a whole record is there at any time, whatever
+ * the sender is just doing: so what was missed can always be counted. */
 MK_API uint64_t mk_broadcast_longest(const struct mk_broadcast *cast);
 
 /* Ask which receivers live. @return how many there are, claimed or not; -ENOTCONN as above */
