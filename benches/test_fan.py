@@ -1,4 +1,4 @@
-"""Four senders that share a core, against one that has it to itself: a mailbox must not collapse when one is preempted."""
+"""Four senders that share a core, against one that has it to itself: nothing collapses when one is preempted."""
 
 from __future__ import annotations
 

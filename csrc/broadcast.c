@@ -1,4 +1,4 @@
-/* broadcast.c: the sender of a broadcast, and the roster of who made it. See broadcast.h.
+/* broadcast.c: the sender of a broadcast. See broadcast.h.
  *
  * For each receiver the sender has a struct mk_sender that shares the one producer page with the others, so that
  * waiting and ringing are those of a lane. Such a peer owns nothing of that page: only its own half is let go with it.
@@ -13,9 +13,6 @@
 
 #define ASK_NS 1000000u     /* how often the system is asked whether the maker lives, when nobody listens */
 #define ASK_PUBLISHES 1024u /* one that overwrites asks after its receivers so often: nothing else tells it */
-#define SETTLE_NS 10000u    /* N3 without membarrier: far longer than a store stays in a store buffer */
-#define POSITION_TRIES \
-	1000000u /* only a sender that publishes faster than three loads of one line makes us try again */
 
 struct peer {
 	struct mk_sender *lane;
@@ -35,6 +32,7 @@ struct mk_broadcast {
 	uint64_t sent;             /* records; the number of the next one */
 	uint64_t wanted;           /* room that was lacking */
 	struct mk_sender *slowest; /* whose room it was; NULL: nobody's */
+	struct mk_sender *waited;  /* for whom the last wait was */
 	uint64_t asked;            /* CLOCK_MONOTONIC, ns: when the maker's life was last looked at */
 	uint64_t publishes;
 	uint64_t bad_value;
@@ -45,107 +43,6 @@ struct mk_broadcast {
 	bool overwrites;
 	bool maker_ended;
 };
-
-/* --- the maker ---------------------------------------------------------------------------------------------------- */
-
-int mk_broadcast_object(uint64_t capacity, bool overwrites)
-{
-	uint64_t page = mk_page_size();
-	struct mk_object header = {
-		.kind = MK_KIND_PRODUCER,
-		.size = page + capacity,
-		.capacity = capacity,
-		.data_offset = (uint32_t)page,
-		.flags = overwrites ? MK_OVERWRITES : 0,
-	};
-
-	if (capacity < MK_CAPACITY_MIN || capacity < page || capacity > MK_CAPACITY_MAX || (capacity & (capacity - 1)))
-		return -EINVAL;
-	return mk_object_create("lane:broadcast", header);
-}
-
-int mk_roster_create(struct mk_roster **out)
-{
-	struct mk_object header = {.kind = MK_KIND_ROSTER, .size = mk_page_size(), .owner_pid = (uint32_t)getpid()};
-	int fd = mk_object_create("lane:roster", header);
-	void *base = NULL;
-	int reader;
-
-	if (fd < 0)
-		return fd;
-	reader = mk_object_map(fd, header.size, 1, &base);
-	if (!reader)
-		reader = mk_object_seal(fd);
-	if (!reader)
-		reader = mk_object_reopen(fd);
-	close(fd);
-	if (reader < 0)
-		mk_object_unmap(base, header.size);
-	else
-		*out = base;
-	return reader;
-}
-
-/* N4: head and the number that belongs to it. @return 0 or -EBADMSG */
-static int read_position(const struct mk_producer *page, uint64_t *head, uint64_t *number)
-{
-	for (unsigned tries = 0; tries < POSITION_TRIES; tries++) {
-		/* Pair with the stores in mk_broadcast_publish, in the opposite order: published says that head is at
-		 * least its record's, begun that it is no later one's. */
-		uint64_t published = mk_load_acquire(&page->published);
-
-		*head = mk_load_acquire(&page->head);
-		*number = mk_load_acquire(&page->begun);
-		if (*number == published)
-			return 0;
-		mk_pause();
-	}
-	return -EBADMSG;
-}
-
-int mk_roster_add(struct mk_roster *roster, int producer_fd, int consumer_fd, uint64_t *number)
-{
-	uint64_t page = mk_page_size(), head;
-	struct mk_object shape;
-	void *producer = NULL, *consumer = NULL;
-	int result = mk_object_check(producer_fd, MK_KIND_PRODUCER, 0, &shape, NULL);
-
-	if (!result)
-		result = mk_object_map(producer_fd, page, 0, &producer);
-	if (!result)
-		result = mk_object_map(consumer_fd, page, 1, &consumer);
-	if (result) {
-		mk_object_unmap(producer, page);
-		return result;
-	}
-	mk_store_release(&roster->count, mk_load_relaxed(&roster->count) + 1); /* N2, pairs with M1 */
-	if (mk_membarrier()) {                                                 /* N3 */
-		uint64_t until = mk_now() + SETTLE_NS;
-
-		mk_fence();
-		while (mk_now() < until)
-			mk_pause();
-	}
-	result = read_position(producer, &head, number);
-	if (!result) /* pairs with the acquire in reload: the sender may know where it begins before it is claimed */
-		mk_store_release(&((struct mk_consumer *)consumer)->tail, head);
-	mk_object_unmap(producer, page);
-	mk_object_unmap(consumer, page);
-	return result;
-}
-
-void mk_roster_close(struct mk_roster *roster)
-{
-	if (!roster)
-		return;
-	mk_store_release(&roster->state, MK_END_CLOSED); /* pairs with the acquire in nobody_comes */
-	mk_roster_drop(roster);
-}
-
-void mk_roster_drop(struct mk_roster *roster)
-{
-	mk_object_unmap(roster, mk_page_size());
-}
 
 /* --- claiming, and more receivers --------------------------------------------------------------------------------- */
 
@@ -256,6 +153,8 @@ static void drop(struct mk_broadcast *cast, unsigned i)
 {
 	if (cast->slowest == cast->peers[i].lane)
 		cast->slowest = NULL;
+	if (cast->waited == cast->peers[i].lane)
+		cast->waited = NULL;
 	let_go(cast->peers[i].lane);
 	cast->peers[i] = cast->peers[--cast->count];
 }
@@ -385,8 +284,10 @@ int mk_broadcast_wait(struct mk_broadcast *cast, int64_t timeout_ns, bool goes_o
 	peer->head = cast->own->head;
 	peer->wanted = cast->wanted;
 	peer->end.parks = cast->parks; /* a number that no receiver has seen: one ring answers one park */
-	if (!goes_on)
+	if (!goes_on ||
+	    peer != cast->waited) /* the parked word is one for all: what it says may be of another's wait */
 		peer->end.signals_seen = false;
+	cast->waited = peer;
 	result = mk_wait(&peer->end, timeout_ns);
 	cast->parks = peer->end.parks;
 	return result;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 from types import TracebackType
@@ -52,7 +53,7 @@ class Broadcast:
         self._slow = slow
         self._maker = os.getpid()
         self._roster: Any = ffi.NULL
-        self._made = 0
+        self._numbers = itertools.count()
         self._producer = -1  # read-only
         self._sender: Bundle | None = None
         self._door, inside = Door.both()
@@ -132,10 +133,9 @@ class Broadcast:
                 consumer = reopen(fds[0])
                 try:
                     self._door.announce(theirs.fileno())
-                    self._door.put({"receiver": self._made}, [consumer, theirs.fileno()], "receiver")
+                    self._door.put({"receiver": next(self._numbers)}, [consumer, theirs.fileno()], "receiver")
                 finally:
                     os.close(consumer)
-            self._made += 1
             code = lib.mk_roster_add(self._roster, self._producer, fds[0], number)
             if code == -errno.EBADMSG:
                 raise CorruptLane("the sender of this broadcast scribbles over its page")

@@ -178,6 +178,26 @@ def test_the_end_of_its_maker_is_the_end_of_receivers_to_come():
         assert child.sock.recv(1) == b""  # and so has whoever sent
 
 
+def test_threads_of_the_maker_make_receivers_at_once(cast, tx):
+    made: list[mk.Receiver | mk.BroadcastReceiver] = []
+
+    def make() -> None:
+        made.extend(cast.receiver() for _ in range(10))
+
+    threads = [threading.Thread(target=make) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        tx.try_send(b"x")
+    for rx in made:
+        rx.try_recv_many(1000)
+    tx.send(b"y", timeout=LIMIT)
+    assert tx.receivers == 50
+    for rx in made:
+        assert rx.recv_many(1000, timeout=LIMIT)[-1] == b"y"
+        rx.close()
+
+
 @pytest.mark.parametrize("payload", ["text", None, 5])
 def test_what_is_no_message(cast, tx, payload):
     with pytest.raises(TypeError):

@@ -42,7 +42,7 @@
 
 #include "multikernel/lane.h"
 
-/* --- the maker: broadcast.c -------------------------------------------------------------------------------------- */
+/* --- the maker: roster.c ----------------------------------------------------------------------------------------- */
 
 /* Make the sender's object. @return descriptor or -errno (-EINVAL: capacity is no power of two in range) */
 MK_API int mk_broadcast_object(uint64_t capacity, bool overwrites);
