@@ -42,6 +42,8 @@ struct futex_waiter { /* struct futex_waitv of linux/futex.h, absent before 5.16
 struct mk_wait_set {
 	int epoll;
 	unsigned count, room;
+	unsigned watched;      /* descriptors that are no end's */
+	bool watched_readable; /* one of them is, by the last look */
 	struct mk_end **ends;
 };
 
@@ -239,10 +241,15 @@ static int poll_set(struct mk_wait_set *set, uint64_t limit_ns)
 	int limit = limit_ns == UINT64_MAX ? -1 : milliseconds < INT_MAX ? (int)milliseconds : INT_MAX;
 	int n = epoll_wait(set->epoll, events, 32, limit);
 
+	set->watched_readable = false;
 	if (n < 0)
 		return -errno;
-	for (int i = 0; i < n; i++)
-		mk_end_gone(events[i].data.ptr, true);
+	for (int i = 0; i < n; i++) {
+		if (events[i].data.ptr)
+			mk_end_gone(events[i].data.ptr, true);
+		else
+			set->watched_readable = true;
+	}
 	return 0;
 }
 
@@ -283,6 +290,18 @@ static int watch_pidfd(int epoll, struct mk_end *end, bool *watched)
 	return result;
 }
 
+/* Ask the system, without waiting, whether the ends' peers live. A set asks for all at once. @return how many are ready */
+static int ask(struct mk_end **ends, unsigned n, struct mk_wait_set *set)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (!set || watch_pidfd(set->epoll, ends[i], &ends[i]->pidfd_in_set))
+			mk_end_gone(ends[i], true);
+	}
+	if (set)
+		poll_set(set, 0);
+	return count_ready(ends, n);
+}
+
 /* W7. @return whether that is certain, also of a peer's death */
 static bool announce_sleep(struct mk_end **ends, unsigned n, struct mk_wait_set *set)
 {
@@ -319,7 +338,7 @@ static bool still_asleep(struct mk_end **ends, unsigned n)
 	return true;
 }
 
-/* W7-W9. @return how many are ready; -ETIMEDOUT, -EINTR */
+/* W7-W9. @return how many are ready, 0: none, but a watched descriptor is readable; -ETIMEDOUT, -EINTR */
 static int park_on_sockets(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint64_t deadline, bool looked)
 {
 	bool announced = looked && still_asleep(ends, n);
@@ -354,7 +373,7 @@ static int park_on_sockets(struct mk_end **ends, unsigned n, struct mk_wait_set 
 		for (unsigned i = 0; !proven && i < n; i++)
 			mk_end_gone(ends[i], true); /* there may be no descriptor that tells us */
 		ready = count_ready(ends, n);
-		if (ready)
+		if (ready || (set && set->watched_readable))
 			return ready;
 		if (result == -EINTR)
 			return -EINTR;
@@ -385,7 +404,7 @@ static int park(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint6
 			for (unsigned i = 0; i < n; i++)
 				mk_end_count(ends[i]); /* whoever watches has time to see it now */
 			/* A claim rings the socket, not the bell: there may be nobody yet who could ring that. */
-			if (n <= 2 && all_claimed(ends, n))
+			if (n <= 2 && all_claimed(ends, n) && !(set && set->watched))
 				ready = park_on_bells(ends, n, deadline);
 		}
 	}
@@ -442,12 +461,13 @@ static int wait_for(struct mk_end **ends, unsigned n, struct mk_wait_set *set, i
 	bool goes_on; /* after the caller has looked for signals */
 	int ready = count_ready(ends, n);
 
-	if (!ready)
-		for (unsigned i = 0; i < n; i++)
-			ready += mk_end_gone(ends[i], timeout_ns == 0);
+	if (!ready && timeout_ns == 0)
+		ready = ask(ends, n, set);
+	for (unsigned i = 0; !ready && !set && i < n; i++) /* a set's peers are asked for when it sleeps */
+		ready += mk_end_gone(ends[i], false);
 	if (ready || timeout_ns == 0) {
 		wake_up(ends, n);
-		return ready ? ready : -ETIMEDOUT;
+		return ready || (set && set->watched_readable) ? ready : -ETIMEDOUT;
 	}
 	begin = mk_now();
 	deadline = timeout_ns < 0 ? UINT64_MAX : begin + (uint64_t)timeout_ns;
@@ -459,8 +479,10 @@ static int wait_for(struct mk_end **ends, unsigned n, struct mk_wait_set *set, i
 		uint64_t slice = begin + SPIN_SLICE_NS;
 
 		ready = spin(ends, n, slice < deadline ? slice : deadline);
-		for (unsigned i = 0; !ready && i < n; i++)
-			ready += mk_end_gone(ends[i], true);
+		if (!ready)
+			ready = ask(ends, n, set);
+		if (!ready && set && set->watched_readable)
+			return 0;
 		if (!ready)
 			return mk_now() >= deadline ? -ETIMEDOUT : -EINTR;
 	} else if (budget) {
@@ -556,11 +578,49 @@ unsigned mk_wait_set_ends(const struct mk_wait_set *set, struct mk_end *const **
 	return set->count;
 }
 
+int mk_wait_set_watch(struct mk_wait_set *set, int fd)
+{
+	int result = watch(set->epoll, fd, NULL);
+
+	set->watched += !result;
+	return result;
+}
+
+void mk_wait_set_unwatch(struct mk_wait_set *set, int fd)
+{
+	unwatch(set->epoll, fd);
+	set->watched--;
+}
+
+bool mk_wait_set_look(struct mk_wait_set *set)
+{
+	ask(set->ends, set->count, set);
+	return set->watched_readable;
+}
+
+/* Nothing but watched descriptors: there is nobody to tell that we sleep. */
+static int wait_for_watched(struct mk_wait_set *set, int64_t timeout_ns)
+{
+	uint64_t deadline = timeout_ns < 0 ? UINT64_MAX : mk_now() + (uint64_t)timeout_ns;
+	uint64_t left = timeout_ns < 0 ? UINT64_MAX : (uint64_t)timeout_ns;
+
+	for (;;) {
+		int result = poll_set(set, left);
+		uint64_t now = mk_now();
+
+		if (result || set->watched_readable)
+			return result;
+		if (now >= deadline)
+			return -ETIMEDOUT;
+		left = deadline == UINT64_MAX ? UINT64_MAX : deadline - now;
+	}
+}
+
 int mk_wait_set_wait(struct mk_wait_set *set, int64_t timeout_ns)
 {
-	if (!set->count)
-		return -EINVAL;
-	return wait_for(set->ends, set->count, set, timeout_ns);
+	if (set->count)
+		return wait_for(set->ends, set->count, set, timeout_ns);
+	return set->watched ? wait_for_watched(set, timeout_ns) : -EINVAL;
 }
 
 /* --- event loops ------------------------------------------------------------------------------------------------ */
@@ -624,4 +684,26 @@ void mk_event_settle(struct mk_end *end)
 	bring_to_order(&end, 1);
 	if (mk_end_ready(end))
 		set_event(end, true);
+}
+
+int mk_wait_set_descriptor(const struct mk_wait_set *set)
+{
+	return set->epoll;
+}
+
+int mk_wait_set_arm(struct mk_wait_set *set)
+{
+	int ready = count_ready(set->ends, set->count);
+
+	if (!ready) {
+		poll_set(set, 0); /* takes the bytes */
+		for (unsigned i = 0; i < set->count; i++)
+			watch_pidfd(set->epoll, set->ends[i], &set->ends[i]->pidfd_in_set);
+		announce(set->ends, set->count, MK_PARKED_SOCKET); /* as in mk_event_settle */
+		bring_to_order(set->ends, set->count);
+		ready = count_ready(set->ends, set->count);
+	}
+	if (ready)
+		announce(set->ends, set->count, MK_AWAKE);
+	return ready;
 }

@@ -85,6 +85,13 @@ int mk_object_seal(int fd)
 	return fcntl(fd, F_ADD_SEALS, OWNER_SEALS) < 0 ? -errno : 0;
 }
 
+static uint64_t size_of_page(uint32_t kind)
+{
+	if (kind == MK_KIND_STATUS)
+		return sizeof(struct mk_status);
+	return kind == MK_KIND_MACHINE ? sizeof(struct mk_machine) : sizeof(struct mk_roster);
+}
+
 static enum mk_refusal refuse_shape(const struct mk_object *h, uint64_t file_size)
 {
 	if (h->magic != MK_MAGIC)
@@ -93,10 +100,8 @@ static enum mk_refusal refuse_shape(const struct mk_object *h, uint64_t file_siz
 		return MK_REFUSED_ABI;
 	if (h->size != file_size)
 		return MK_REFUSED_SIZE;
-	if (h->kind == MK_KIND_STATUS || h->kind == MK_KIND_MACHINE)
-		return h->size < (h->kind == MK_KIND_STATUS ? sizeof(struct mk_status) : sizeof(struct mk_machine))
-			       ? MK_REFUSED_SIZE
-			       : MK_REFUSED_NOT;
+	if (h->kind == MK_KIND_STATUS || h->kind == MK_KIND_MACHINE || h->kind == MK_KIND_ROSTER)
+		return h->size < size_of_page(h->kind) ? MK_REFUSED_SIZE : MK_REFUSED_NOT;
 	/* Lanes and consoles: the capacity is a power of two in range, and the size is what follows from it. */
 	if (h->capacity < MK_CAPACITY_MIN || h->capacity > MK_CAPACITY_MAX || (h->capacity & (h->capacity - 1)))
 		return MK_REFUSED_CAPACITY;

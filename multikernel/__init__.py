@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
     from .kernel.runtime import Kernel
     from .machine import Instance, Machine, machines
+    from .shm.broadcast import Broadcast
+    from .shm.broadcast_receiver import BroadcastReceiver
+    from .shm.broadcast_sender import BroadcastSender
+    from .shm.mailbox import Mailbox, MailboxSender
+    from .shm.mailbox_receiver import MailboxReceiver
     from .shm.receiver import Receiver
     from .shm.records import Counters, End
     from .shm.ring import Ring
@@ -43,6 +48,9 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "CoreExecutor": "concurrent.executor",
+    "Broadcast": "shm.broadcast",
+    "BroadcastReceiver": "shm.broadcast_receiver",
+    "BroadcastSender": "shm.broadcast_sender",
     "Counters": "shm.records",
     "End": "shm.records",
     "IO": "ipi.messages",
@@ -50,6 +58,9 @@ _WHERE = {
     "Kernel": "kernel.runtime",
     "Link": "ipi.link",
     "Machine": "machine",
+    "Mailbox": "shm.mailbox",
+    "MailboxReceiver": "shm.mailbox_receiver",
+    "MailboxSender": "shm.mailbox",
     "Message": "ipi.messages",
     "NETWORK": "ipi.messages",
     "Pipe": "concurrent.connection",
@@ -71,6 +82,9 @@ __all__ = [
     "SYSTEM",
     "USER",
     "BootError",
+    "Broadcast",
+    "BroadcastReceiver",
+    "BroadcastSender",
     "Closed",
     "CoreExecutor",
     "CorruptLane",
@@ -82,6 +96,9 @@ __all__ = [
     "Kernel",
     "Link",
     "Machine",
+    "Mailbox",
+    "MailboxReceiver",
+    "MailboxSender",
     "Message",
     "MessageTooLarge",
     "MultikernelError",

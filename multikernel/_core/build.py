@@ -34,7 +34,7 @@ for declarations in sorted(here.glob("cdefs*.h")):
     ffibuilder.cdef(declarations.read_text())
 ffibuilder.set_source(
     "multikernel._core._native",
-    (here / "shim.h").read_text(),
+    "\n".join(shim.read_text() for shim in sorted(here.glob("shim*.h"))),  # shim.h first: "." comes before "_"
     sources=relative((root / "csrc").glob("*.c")),
     include_dirs=["csrc/include", "multikernel/_core"],
     define_macros=[("_GNU_SOURCE", None)],

@@ -24,9 +24,9 @@
 #define MK_SYS_SHUTDOWN ...
 #define MK_SHUTDOWN_GRACEFUL ...
 
-enum mk_kind { MK_KIND_PRODUCER, MK_KIND_CONSUMER, MK_KIND_STATUS, MK_KIND_CONSOLE, MK_KIND_MACHINE, ... };
+enum mk_kind { MK_KIND_PRODUCER, MK_KIND_CONSUMER, MK_KIND_STATUS, MK_KIND_CONSOLE, MK_KIND_MACHINE, MK_KIND_ROSTER, ... };
 enum mk_refusal { MK_REFUSED_NOT, MK_REFUSED_KIND_OF_FILE, MK_REFUSED_SEALS, MK_REFUSED_SHORT, MK_REFUSED_MAGIC, MK_REFUSED_ABI, MK_REFUSED_KIND, MK_REFUSED_SIZE, MK_REFUSED_CAPACITY, MK_REFUSED_ELEMENT, ... };
-enum mk_bad { MK_BAD_NOTHING, MK_BAD_HEAD, MK_BAD_TAIL, MK_BAD_LENGTH, ... };
+enum mk_bad { MK_BAD_NOTHING, MK_BAD_HEAD, MK_BAD_TAIL, MK_BAD_LENGTH, MK_BAD_NUMBER, ... };
 enum mk_wait_policy { MK_WAIT_ADAPTIVE, MK_WAIT_SPIN, MK_WAIT_PARK, ... };
 
 struct mk_object { uint32_t abi, kind; uint64_t size, capacity; uint32_t data_offset, element, flags, owner_id; uint64_t epoch; uint32_t owner_pid; ...; };

@@ -1,4 +1,4 @@
-"""An end of a ring before its first use: three descriptors that can be passed on, copied by fork, or dropped."""
+"""An end before its first use: descriptors that can be passed on, copied by fork, or dropped."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ L = TypeVar("L", bound=LaneEnd)
 Descriptors = tuple[int, int, int]
 
 
-class Handle:
-    """What it takes to claim an end.
+class Bundle:
+    """Descriptors that are passed on together, until somebody takes them out.
 
     Args:
-        own: writable descriptor of the object that this end will write.
-        peer: read-only descriptor of the other end's.
-        socket: this end's side of the lane's socket pair: while any process holds it, the other sees no end of file.
+        fds: the bundle's from now on.
     """
 
-    def __init__(self, own: int, peer: int, socket: int) -> None:
+    def __init__(self, *fds: int) -> None:
         # A list of one or none: taking it out is one step, so of two threads one gets the descriptors.
-        self._held: list[Descriptors] = [(own, peer, socket)]
+        self._held: list[tuple[int, ...]] = [fds]
 
-    def give_up(self) -> Descriptors:
-        """The three descriptors; the caller's from now on.
+    def give_up(self) -> tuple[int, ...]:
+        """The descriptors; the caller's from now on.
 
         Raises:
             NotOwner: they are gone already, or another thread is claiming the end.
@@ -41,12 +39,12 @@ class Handle:
                 "this end was passed on, closed, or is being claimed by another thread: nothing of it is left here"
             ) from None
 
-    def take_back(self, fds: Descriptors) -> None:
+    def take_back(self, fds: tuple[int, ...]) -> None:
         """What was given up and then not used."""
         self._held.append(fds)
 
     def close(self) -> None:
-        """Drop the handle without effect on the ring. Idempotent."""
+        """Drop it without effect on anybody else. Idempotent."""
         while self._held:
             for fd in self._held.pop():
                 os.close(fd)
@@ -54,20 +52,38 @@ class Handle:
     def __del__(self) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[..., Handle], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Bundle], tuple[Any, ...]]:
         # The import is here because few programs pickle an end, and the module costs more than all of ours.
         from multiprocessing import reduction
 
         if not self._held:
             raise NotOwner("this end was passed on or closed: nothing of it is left here")
-        return _rebuild, tuple(reduction.DupFd(fd) for fd in self._held[0])
+        return _rebuild, (type(self), *(reduction.DupFd(fd) for fd in self._held[0]))
 
     def __repr__(self) -> str:
-        return f"<Handle {self._held[0] if self._held else 'given up'}>"
+        return f"<{type(self).__name__} {self._held[0] if self._held else 'given up'}>"
 
 
-def _rebuild(own: Any, peer: Any, socket: Any) -> Handle:
-    return Handle(own.detach(), peer.detach(), socket.detach())
+class Handle(Bundle):
+    """What it takes to claim an end.
+
+    Args:
+        own: writable descriptor of the object that this end will write.
+        peer: read-only descriptor of the other end's.
+        socket: this end's side of the lane's socket pair: while any process holds it, the other sees no end of file.
+    """
+
+    def __init__(self, own: int, peer: int, socket: int) -> None:
+        super().__init__(own, peer, socket)
+
+    def give_up(self) -> Descriptors:
+        """As `Bundle.give_up`: own, peer, socket."""
+        own, peer, socket = super().give_up()
+        return own, peer, socket
+
+
+def _rebuild(kind: type[Bundle], *fds: Any) -> Bundle:
+    return kind(*(fd.detach() for fd in fds))
 
 
 def adopt(fds: Sequence[int]) -> Handle:

@@ -18,7 +18,12 @@ from multikernel.units import format_size
 from .objects import Kind, refused
 from .waiting import WaitPolicy, policy_number
 
-_WRONG = {lib.MK_BAD_HEAD: "head", lib.MK_BAD_TAIL: "tail", lib.MK_BAD_LENGTH: "record length"}
+_WRONG = {
+    lib.MK_BAD_HEAD: "head",
+    lib.MK_BAD_TAIL: "tail",
+    lib.MK_BAD_LENGTH: "record length",
+    lib.MK_BAD_NUMBER: "record number",
+}
 
 
 class LaneEnd:

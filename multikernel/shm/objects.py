@@ -8,7 +8,7 @@ from typing import Any, Literal
 from multikernel._core import failure, ffi, lib
 from multikernel.errors import CorruptLane, MultikernelError
 
-Kind = Literal["producer", "consumer", "status", "console", "machine"]
+Kind = Literal["producer", "consumer", "status", "console", "machine", "roster"]
 
 _KINDS: dict[str, int] = {
     "producer": lib.MK_KIND_PRODUCER,
@@ -16,6 +16,7 @@ _KINDS: dict[str, int] = {
     "status": lib.MK_KIND_STATUS,
     "console": lib.MK_KIND_CONSOLE,
     "machine": lib.MK_KIND_MACHINE,
+    "roster": lib.MK_KIND_ROSTER,
 }
 _KIND_NAMES = {number: name for name, number in _KINDS.items()}
 

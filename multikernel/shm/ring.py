@@ -46,11 +46,8 @@ class Ring:
         self._sender: Handle | None = None
         self._receiver: Handle | None = None
         self._format = Format.of(dtype, shape)
-        least = parse_size(capacity)
-        if least < 1:
-            raise ValueError(f"capacity {capacity!r}: a ring has at least one byte")
-        self._capacity: int = max(self._format.capacity(least), lib.MK_CAPACITY_MIN, lib.mk_page_size())
-        self._sender, self._receiver = _make(self._capacity, self._format.size)
+        self._capacity = capacity_for(capacity, self._format)
+        self._sender, self._receiver = make_ends(self._capacity, self._format.size)
 
     @property
     def capacity(self) -> int:
@@ -121,7 +118,15 @@ def _rebuild(capacity: int, format_: Format, sender: Handle | None, receiver: Ha
     return ring
 
 
-def _make(capacity: int, element: int) -> tuple[Handle, Handle]:
+def capacity_for(capacity: int | str, format_: Format) -> int:
+    """The bytes of a ring of at least `capacity`: a power of two of at least a page. ValueError if that cannot be."""
+    least = parse_size(capacity)
+    if least < 1:
+        raise ValueError(f"capacity {capacity!r}: a ring has at least one byte")
+    return max(format_.capacity(least), lib.MK_CAPACITY_MIN, lib.mk_page_size())  # type: ignore[no-any-return]
+
+
+def make_ends(capacity: int, element: int) -> tuple[Handle, Handle]:
     """Both objects, unmapped and unclaimed, and the socket pair, as two handles; nothing is left after an error."""
     fds: list[int] = []
     try:

@@ -34,6 +34,7 @@ enum mk_kind {
 	MK_KIND_STATUS = 3,   /* what an instance says of itself */
 	MK_KIND_CONSOLE = 4,  /* what an instance printed */
 	MK_KIND_MACHINE = 5,  /* what the host says of the machine and of every instance */
+	MK_KIND_ROSTER = 6,   /* how many receivers a broadcast has had: who made it writes it */
 };
 
 /* Begins every memory object. Written before a descriptor of it goes out, except owner and epoch of the two
@@ -46,14 +47,15 @@ struct mk_object {
 	uint64_t capacity;    /* lanes: of the data area, a power of two; console: of its text; else 0 */
 	uint32_t data_offset; /* where the data area begins: one page of the machine that made it */
 	uint32_t element;     /* 0: records; else the size of one element, bytes */
-	uint32_t flags;       /* MK_FENCES */
+	uint32_t flags;       /* MK_FENCES, MK_OVERWRITES */
 	uint32_t owner_id;    /* instance or client id; 0 outside a machine */
 	uint64_t epoch;       /* incarnation of the owner */
 	uint32_t owner_pid;
 	uint32_t reserved;
 };
 
-#define MK_FENCES 1u /* this side fences after each publish: the other may sleep without a membarrier */
+#define MK_FENCES 1u     /* this side fences after each publish: the other may sleep without a membarrier */
+#define MK_OVERWRITES 2u /* a broadcast that waits for nobody: what lies before `oldest` is overwritten */
 
 /* --- lanes ---------------------------------------------------------------------------------------------- */
 
@@ -81,10 +83,13 @@ struct mk_producer {
 	_Alignas(MK_LINE) _Atomic uint64_t head;   /* bytes ever published */
 	_Atomic uint32_t ipi_sequence;             /* changes with every IPI */
 	_Atomic uint32_t bell;                     /* futex word: changes with every ring */
+	_Atomic uint64_t begun;                    /* broadcast: records ever published, stored before head */
+	_Atomic uint64_t published;                /* broadcast: the same, stored after head */
 	_Alignas(MK_LINE) _Atomic uint32_t parked; /* enum mk_parked: the sender waits for room */
 	_Atomic uint32_t state;                    /* enum mk_end_state */
 	_Atomic uint32_t cpu;                      /* where it last ran, for the other's choice to spin; ~0: unknown */
 	_Alignas(MK_LINE) _Atomic uint64_t ipi[MK_VECTORS]; /* how often each vector was ever raised */
+	_Alignas(MK_LINE) _Atomic uint64_t oldest;          /* MK_OVERWRITES: where the oldest whole record begins */
 };
 
 /* Written by the receiver alone. */
@@ -97,12 +102,19 @@ struct mk_consumer {
 	_Atomic uint32_t cpu;
 };
 
+/* Written by who made the broadcast alone. */
+struct mk_roster {
+	struct mk_object object;
+	_Alignas(MK_LINE) _Atomic uint32_t count; /* of the receivers made so far */
+	_Atomic uint32_t state;                   /* enum mk_end_state: MK_END_CLOSED: there will be no more */
+};
+
 /* Begins every record; the payload follows, then padding to MK_RECORD_ALIGN. */
 struct mk_record {
 	uint32_t length; /* of the payload, bytes */
 	uint16_t type;
 	uint16_t subtype;
-	uint64_t id; /* MK_ID_REPLY, MK_ID_REQUEST and a number of the sender's */
+	uint64_t id; /* MK_ID_REPLY, MK_ID_REQUEST and a number of the sender's; broadcast: counts from 0 */
 };
 
 #define MK_RECORD_ALIGN 8u
@@ -284,11 +296,14 @@ _Static_assert(offsetof(struct mk_producer, head) == 128, "producer.head");
 _Static_assert(offsetof(struct mk_producer, ipi_sequence) == 136, "producer.ipi_sequence");
 _Static_assert(offsetof(struct mk_producer, bell) == 140, "producer.bell");
 _Static_assert(offsetof(struct mk_producer, parked) == 256, "producer.parked");
+_Static_assert(offsetof(struct mk_producer, begun) == 144, "producer.begun");
 _Static_assert(offsetof(struct mk_producer, ipi) == 384, "producer.ipi");
+_Static_assert(offsetof(struct mk_producer, oldest) == 896, "producer.oldest");
 _Static_assert(sizeof(struct mk_producer) <= 4096, "the producer's words fit the smallest page");
 _Static_assert(offsetof(struct mk_consumer, tail) == 128, "consumer.tail");
 _Static_assert(offsetof(struct mk_consumer, parked) == 256, "consumer.parked");
 _Static_assert(sizeof(struct mk_consumer) <= 4096, "the consumer's words fit the smallest page");
+_Static_assert(offsetof(struct mk_roster, count) == 128, "roster.count");
 _Static_assert(sizeof(struct mk_record) == 16, "record header");
 _Static_assert(sizeof(struct mk_counters) == 88, "counters");
 _Static_assert(sizeof(struct mk_link_status) == 128, "link status");

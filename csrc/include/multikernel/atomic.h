@@ -13,6 +13,7 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <string.h>
 
 #define mk_load_acquire(p) atomic_load_explicit((p), memory_order_acquire)
 #define mk_load_relaxed(p) atomic_load_explicit((p), memory_order_relaxed)
@@ -34,6 +35,25 @@ static inline void mk_fence(void)
 #endif
 }
 
+/* Order the relaxed accesses on either side of it: reads before it and all after it, all before it and writes after it. */
+static inline void mk_fence_acquire(void)
+{
+#ifdef __SANITIZE_THREAD__
+	mk_fence();
+#else
+	atomic_thread_fence(memory_order_acquire);
+#endif
+}
+
+static inline void mk_fence_release(void)
+{
+#ifdef __SANITIZE_THREAD__
+	mk_fence();
+#else
+	atomic_thread_fence(memory_order_release);
+#endif
+}
+
 /* Tell the core that this is a spin loop. */
 static inline void mk_pause(void)
 {
@@ -42,6 +62,39 @@ static inline void mk_pause(void)
 #elif defined(__aarch64__)
 	__asm__ __volatile__("isb");
 #endif
+}
+
+/* Copy to, or from, memory that somebody reads or overwrites meanwhile: word by word, relaxed. The shared side begins
+ * on a word and is padded to one; of the private side exactly @size bytes are touched. */
+static inline void mk_put_words(void *to, const void *from, uint64_t size)
+{
+	_Atomic uint64_t *words = (_Atomic uint64_t *)to;
+	uint64_t word;
+
+	for (; size >= 8; size -= 8, from = (const char *)from + 8) {
+		memcpy(&word, from, 8);
+		mk_store_relaxed(words++, word);
+	}
+	if (size) {
+		word = 0;
+		memcpy(&word, from, size);
+		mk_store_relaxed(words, word);
+	}
+}
+
+static inline void mk_get_words(void *to, const void *from, uint64_t size)
+{
+	const _Atomic uint64_t *words = (const _Atomic uint64_t *)from;
+	uint64_t word;
+
+	for (; size >= 8; size -= 8, to = (char *)to + 8) {
+		word = mk_load_relaxed(words++);
+		memcpy(to, &word, 8);
+	}
+	if (size) {
+		word = mk_load_relaxed(words);
+		memcpy(to, &word, size);
+	}
 }
 
 /* Add to a counter that only this thread writes: no locked instruction. */

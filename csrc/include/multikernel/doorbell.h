@@ -52,8 +52,24 @@ MK_API int mk_wait_set_remove(struct mk_wait_set *set, struct mk_end *end);
 /* The set's ends, as long as none is added or removed. @return how many */
 MK_API unsigned mk_wait_set_ends(const struct mk_wait_set *set, struct mk_end *const **ends);
 
-/* As mk_wait, for all of the set. @return how many can go on; -ETIMEDOUT; -EINTR; -EINVAL: the set is empty */
+/* Watch a descriptor that is no end's, too. It stays the caller's, who unwatches it before he closes it.
+ * @return 0 or -errno */
+MK_API int mk_wait_set_watch(struct mk_wait_set *set, int fd);
+MK_API void mk_wait_set_unwatch(struct mk_wait_set *set, int fd);
+
+/* As mk_wait, for all of the set. @return how many can go on, 0: none, but a watched descriptor is readable;
+ *         -ETIMEDOUT; -EINTR; -EINVAL: the set is empty */
 MK_API int mk_wait_set_wait(struct mk_wait_set *set, int64_t timeout_ns);
+
+/* Ask the system, without waiting, what has become of the ends' peers. @return whether a watched descriptor is readable */
+MK_API bool mk_wait_set_look(struct mk_wait_set *set);
+
+/* A descriptor that becomes readable when a peer rings or ends, or a watched descriptor is; the set's. For event
+ * loops: mk_wait_set_arm comes before each sleep on it. */
+MK_API int mk_wait_set_descriptor(const struct mk_wait_set *set);
+
+/* Say to all peers that we sleep on that descriptor. @return how many ends can go on already: then do not sleep */
+MK_API int mk_wait_set_arm(struct mk_wait_set *set);
 
 /* Whether an end can go on, by a look and without a system call. */
 MK_API bool mk_end_ready(struct mk_end *end);

@@ -20,6 +20,7 @@ enum mk_bad {
 	MK_BAD_HEAD = 1,   /* went backwards, or further than the ring is long, or lies between records */
 	MK_BAD_TAIL = 2,   /* went backwards, or beyond what was sent, or lies between records */
 	MK_BAD_LENGTH = 3, /* a record reaches beyond what was published */
+	MK_BAD_NUMBER = 4, /* broadcast: records are not numbered in a row */
 };
 
 enum mk_wait_policy {
