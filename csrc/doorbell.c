@@ -1,6 +1,6 @@
 /* doorbell.c: waiting and waking. The protocol (W1-W9) is in doorbell.h.
  *
- * Two ways to sleep: on the other side's bell word (futex, for at most 2 ms; one end, or two where futex_waitv
+ * Two ways to sleep: on the other side's bell word (futex, for at most 10 ms; one end, or two where futex_waitv
  * exists), and in poll or epoll on the socket pairs and pidfds, which has no limit, takes any number of ends,
  * and learns of a death at once.
  */
@@ -23,8 +23,10 @@
 #define SYS_futex_waitv 449
 #endif
 
-#define LOOK_ON_NS 3000u       /* W2: far longer than a store stays in a store buffer */
-#define FUTEX_NS 2000000u      /* W6: the bounded first sleep */
+#define LOOK_ON_NS 3000u /* W2: far longer than a store stays in a store buffer */
+/* W6: the bounded first sleep. Not shorter than the ticks of a system are apart: a timer that is the next to expire has to
+ * be programmed, which on a virtual machine costs microseconds at each sleep and wake-up. */
+#define FUTEX_NS 10000000u
 #define SLICE_NS 10000000u     /* W9 without membarrier */
 #define SPIN_SLICE_NS 5000000u /* a wait that never sleeps comes back this often, to look for signals */
 #define SPIN_MAX_NS 60000u     /* no longer than a sleep and a wake-up cost */
@@ -380,6 +382,8 @@ static int park(struct mk_end **ends, unsigned n, struct mk_wait_set *set, uint6
 		ready = spin(ends, n, mk_now() + LOOK_ON_NS);
 		if (!ready) {
 			mk_count(&ends[0]->wait_counters->parks, 1);
+			for (unsigned i = 0; i < n; i++)
+				mk_end_count(ends[i]); /* whoever watches has time to see it now */
 			/* A claim rings the socket, not the bell: there may be nobody yet who could ring that. */
 			if (n <= 2 && all_claimed(ends, n))
 				ready = park_on_bells(ends, n, deadline);

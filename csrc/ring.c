@@ -2,7 +2,7 @@
  *
  * An end has one allocation, two mappings (its own page writable, the other's read-only) and up to four
  * descriptors (its side of the socket pair, the peer's pidfd, two for event loops). Everything the other side
- * wrote is checked here, at attach, or in those two, at each look.
+ * wrote is checked here, at attach, in look.c, at each look, or in receive.h, in each record.
  */
 #include "multikernel/lane.h"
 
@@ -113,7 +113,8 @@ int mk_sender_claim(struct mk_sender **out, int producer_fd, struct mk_counters 
 	}
 	tx->own = base;
 	tx->data = (unsigned char *)base + shape.data_offset;
-	tx->head = tx->tail = mk_load_relaxed(&tx->own->head); /* as its maker left it; ours from now on */
+	tx->head = tx->tail = tx->counted = mk_load_relaxed(
+		&tx->own->head); /* as its maker left it; ours from now on */
 	tx->end.sending = true;
 	tx->end.parked = &tx->own->parked;
 	tx->end.bell = &tx->own->bell;
@@ -140,7 +141,7 @@ int mk_receiver_claim(struct mk_receiver **out, int consumer_fd, struct mk_count
 		return result;
 	}
 	rx->own = base;
-	rx->tail = rx->next = rx->head = mk_load_relaxed(&rx->own->tail);
+	rx->tail = rx->next = rx->head = rx->counted = mk_load_relaxed(&rx->own->tail);
 	rx->end.parked = &rx->own->parked;
 	rx->end.bell = &rx->own->bell;
 	rx->end.state = &rx->own->state;
@@ -262,6 +263,8 @@ static void close_descriptors(struct mk_end *end)
 
 void mk_end_close(struct mk_end *end)
 {
+	if (end->generation == mk_fork_generation()) /* else the counters may lie in a page that is not here */
+		mk_end_count(end);
 	end->counters = end->wait_counters = &end->own_counters; /* the caller's may be gone before the end is freed */
 	if (end->own_map && end->generation == mk_fork_generation()) {
 		/* Pairs with the acquire in mk_end_gone: who sees it closed sees all that was published. */

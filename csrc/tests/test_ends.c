@@ -371,6 +371,32 @@ static void a_killed_sender_is_noticed_though_a_copy_of_its_socket_is_open(void)
 	close(life.ready[1]);
 }
 
+/* Most looks read two words and are over: but not all. */
+static void who_only_looks_learns_of_a_killed_sender_as_well(void)
+{
+	struct life life = {.ring = ring_new(CAPACITY, 0)};
+	struct mk_receiver *rx;
+	struct mk_message m = {0};
+	int result;
+	pid_t pid;
+
+	CHECK_EQ(pipe(life.ready), 0);
+	rx = ring_receiver(&life.ring);
+	pid = spawn(send_two_and_stay, &life);
+	hear(life.ready[0]);
+	CHECK_EQ(mk_peek(rx, &m), 0);
+	mk_release(rx);
+	kill(pid, SIGKILL);
+	while ((result = mk_peek(rx, &m)) == -EAGAIN)
+		mk_pause();
+	CHECK_EQ(result, -EPIPE);
+	reap(pid);
+	mk_receiver_close(rx);
+	ring_drop(&life.ring);
+	close(life.ready[0]);
+	close(life.ready[1]);
+}
+
 static void take_one_and_stay(void *argument)
 {
 	struct life *life = argument;
@@ -501,6 +527,7 @@ static const struct test tests[] = {
 	TEST(a_receiver_that_releases_to_a_closed_sender_comes_to_no_harm),
 	TEST(an_end_that_nobody_claimed_is_gone_when_nobody_holds_it),
 	TEST(a_killed_sender_is_noticed_though_a_copy_of_its_socket_is_open),
+	TEST(who_only_looks_learns_of_a_killed_sender_as_well),
 	TEST(a_killed_receiver_is_noticed_and_what_it_did_not_release_is_known),
 	TEST(a_forks_copy_closes_nothing_but_itself),
 	TEST(a_forks_copy_that_is_used_all_the_same_faults_and_the_lane_is_intact),

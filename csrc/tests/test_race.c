@@ -225,6 +225,35 @@ static void two_threads_pass_elements_without_a_data_race(void)
 	lane_unmake(l);
 }
 
+static void *send_one_by_one(void *argument)
+{
+	struct lane *l = argument;
+
+	for (uint64_t number = 0; number < l->messages; number++)
+		while (mk_send_element(&l->tx, &number, sizeof(number)) == -EAGAIN)
+			CHECK_EQ(wait_on(&l->tx.end), 0);
+	return NULL;
+}
+
+static void two_threads_pass_single_elements_without_a_data_race(void)
+{
+	struct lane *l = lane_new(8, times(1000000));
+	pthread_t thread;
+	uint64_t got = 0;
+
+	CHECK_EQ(pthread_create(&thread, NULL, send_one_by_one, l), 0);
+	for (uint64_t number = 0; number < l->messages; number++) {
+		int result;
+
+		while ((result = mk_recv_element(&l->rx, &got, sizeof(got))) == -EAGAIN)
+			mk_pause();
+		CHECK_EQ(result, 0);
+		CHECK_EQ(got, number);
+	}
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	lane_unmake(l);
+}
+
 /* --- the twin ------------------------------------------------------------------------------------------------------- */
 
 /* Run this program again for one test, its report in a pipe. @return whether TSan reported a data race */
@@ -280,6 +309,7 @@ static void tsan_reports_a_publish_that_is_only_relaxed(void)
 static const struct test tests[] = {
 	TEST(two_threads_pass_records_and_ipis_without_a_data_race),
 	TEST(two_threads_pass_elements_without_a_data_race),
+	TEST(two_threads_pass_single_elements_without_a_data_race),
 	TEST(relaxed_twin),
 	TEST(tsan_reports_a_publish_that_is_only_relaxed),
 };

@@ -22,7 +22,7 @@ static void a_wait_ends_at_once_when_there_is_something(void)
 
 static void a_wait_ends_at_its_time_and_not_before(void)
 {
-	const int64_t limits[] = {0, 1, 1000, 100000, 3000000, 12000000}; /* of every phase one */
+	const int64_t limits[] = {0, 1, 1000, 100000, 3000000, 13000000, 25000000}; /* of every phase one */
 
 	for (int policy = MK_WAIT_ADAPTIVE; policy <= MK_WAIT_PARK; policy++) {
 		struct both b = both_new(CAPACITY, 0);

@@ -28,6 +28,21 @@ int mk_quarantine(struct mk_end *end, uint32_t bad, uint64_t value)
 	return core->quarantine(end, bad, value);
 }
 
+int mk_look_for_room(struct mk_sender *tx, uint64_t size)
+{
+	return core->look_for_room(tx, size);
+}
+
+int mk_look(struct mk_receiver *rx, uint64_t size)
+{
+	return core->look(rx, size);
+}
+
+int mk_look_on(struct mk_receiver *rx)
+{
+	return core->look_on(rx);
+}
+
 bool mk_ipi_look(struct mk_receiver *rx)
 {
 	return core->ipi_look(rx);

@@ -9,6 +9,9 @@ struct mk_hot_core {
 	bool (*end_gone)(struct mk_end *, bool);
 	void (*ring_bell)(struct mk_end *);
 	int (*quarantine)(struct mk_end *, uint32_t, uint64_t);
+	int (*look_for_room)(struct mk_sender *, uint64_t);
+	int (*look)(struct mk_receiver *, uint64_t);
+	int (*look_on)(struct mk_receiver *);
 	bool (*ipi_look)(struct mk_receiver *);
 	int (*wait)(struct mk_end *, int64_t);
 	bool (*end_ready)(struct mk_end *);

@@ -9,13 +9,13 @@
  *   W3  bell = load-acquire(peer bell)                  MAY_PARK: fence, load again
  *   W4  store(parked, PARKED_FUTEX); fence              PARKED:   bell + 1, wake
  *   W5  looks once more
- *   W6  sleeps on bell, for 2 ms at most
+ *   W6  sleeps on bell, for 10 ms at most
  *   W7  store(parked, PARKED_SOCKET); membarrier
  *   W8  looks once more
  *   W9  sleeps in poll on the socket and the peer's pidfd, without limit
  *
  * The time between W1 and W4 is far longer than a store stays in a store buffer, so P sees at least MAY_PARK
- * when R comes after W5's look; should that ever fail, W6 ends after 2 ms. No memory model knows of time, so
+ * when R comes after W5's look; should that ever fail, W6 ends after 10 ms. No memory model knows of time, so
  * before the sleep without a limit W7 makes the other side fence by membarrier(2): either R was visible to W8,
  * or P comes after W7 and rings. A sender that fences after each publish (MK_FENCES) needs no membarrier.
  * Where membarrier is refused, W9 sleeps in slices of 10 ms.

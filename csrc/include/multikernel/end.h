@@ -1,4 +1,5 @@
-/* end.h: what both ends of a lane have: their shape, their life (ring.c), and what to do after publishing.
+/* end.h: what both ends of a lane have: their shape, their life (ring.c), looks at the other side (look.c), and what to
+ * do after publishing.
  *
  * The protocol is in lane.h, which is the header to include.
  */
@@ -11,6 +12,7 @@
 
 #include "multikernel/atomic.h"
 #include "multikernel/memory.h"
+#include "multikernel/pace.h"
 
 /* What was wrong when a lane was quarantined. */
 enum mk_bad {
@@ -88,6 +90,10 @@ MK_API void mk_end_drain(struct mk_end *end);
 /* Changes when any end of this process has taken something by that. */
 MK_API uint32_t mk_drains(void);
 
+/* Bring the counters of messages up to date. On a lane of elements they are derived from its indices, and follow by
+ * themselves only at a sleep, at the close, and at the latest when twice as much went through as the ring is long. */
+MK_API void mk_end_count(struct mk_end *end);
+
 MK_API int mk_quarantine(struct mk_end *end, uint32_t bad, uint64_t value);
 
 /* P1, P2: after publishing, wake the other side if it asks for it. Pairs with the stores of parked in
@@ -99,6 +105,63 @@ static inline void mk_notify(struct mk_end *end)
 		mk_fence();
 	if (mk_unlikely(mk_load_relaxed(end->peer_parked) & MK_PARKED_MODE))
 		mk_ring_bell(end);
+}
+
+/* Ask for the line at @at, to read it. A hint: it never faults. */
+static inline void mk_fetch(const void *at)
+{
+	__builtin_prefetch(at, 0);
+}
+
+/* The same to write it: that takes it from whoever has it. */
+static inline void mk_fetch_to_write(const void *at)
+{
+#if defined(__x86_64__)
+	__asm__ __volatile__("prefetchw %0" ::"m"(*(const char *)at)); /* the builtin's would leave it shared */
+#else
+	__builtin_prefetch(at, 1);
+#endif
+}
+
+#define MK_COPY_INLINE 4096u /* bytes: longer ones are worth a call */
+
+/* Copy by moves of fixed sizes, the last two of which may overlap. A call costs more than a small message, and the
+ * string moves that it takes for some kilobytes are slow on lines that another core has. */
+static inline void mk_copy(void *to, const void *from, uint64_t length)
+{
+	char *d = (char *)to;
+	const char *s = (const char *)from;
+
+	if (__builtin_constant_p(length)) {
+		if (length)
+			memcpy(to, from, length);
+		return;
+	}
+	/* A compiler that knows how long the caller's memory is would warn of the lengths that do not occur. */
+	__asm__("" : "+r"(d), "+r"(s));
+	if (length > MK_COPY_INLINE) {
+		memcpy(d, s, length);
+		return;
+	}
+	for (; length >= 64; length -= 64, d += 64, s += 64)
+		memcpy(d, s, 64);
+	if (length >= 32) {
+		memcpy(d, s, 32);
+		memcpy(d + length - 32, s + length - 32, 32);
+	} else if (length >= 16) {
+		memcpy(d, s, 16);
+		memcpy(d + length - 16, s + length - 16, 16);
+	} else if (length >= 8) {
+		memcpy(d, s, 8);
+		memcpy(d + length - 8, s + length - 8, 8);
+	} else if (length >= 4) {
+		memcpy(d, s, 4);
+		memcpy(d + length - 4, s + length - 4, 4);
+	} else if (length) {
+		d[0] = s[0];
+		d[length / 2] = s[length / 2];
+		d[length - 1] = s[length - 1];
+	}
 }
 
 static inline uint64_t mk_record_size(uint64_t length)

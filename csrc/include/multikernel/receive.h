@@ -9,10 +9,14 @@ struct mk_receiver {
 	struct mk_consumer *own;
 	const struct mk_producer *peer;
 	const unsigned char *data;
-	uint64_t tail;                 /* released */
-	uint64_t next;                 /* peeked at: tail <= next <= head */
-	uint64_t head;                 /* the sender's, as last seen */
-	uint64_t looked, looked_bytes; /* messages between tail and next, counted when they are released */
+	uint64_t next; /* peeked at: tail <= next <= head */
+	uint64_t head; /* the sender's, as last seen */
+	uint64_t
+		tail; /* released. Not beside next: where both get the same value, a compiler would join the two stores to
+			* one of a vector, and the next call would wait for it to be taken apart again. */
+	uint64_t looked, looked_bytes; /* records between tail and next, counted when they are released */
+	uint64_t counted;              /* elements: where tail was when they were counted last */
+	struct mk_pace pace;
 	uint32_t ipi_sequence;
 	uint64_t ipi_pending; /* vectors that have not been taken, a bit each */
 	uint64_t ipi_masked;
@@ -35,17 +39,12 @@ MK_API int mk_receiver_claim(struct mk_receiver **out, int consumer_fd, struct m
 MK_API int mk_receiver_attach(struct mk_receiver *rx, int producer_fd, int owned, int socket, int pidfd, uint32_t *why);
 MK_API void mk_receiver_close(struct mk_receiver *rx);
 
-static inline int mk_receiver_reload(struct mk_receiver *rx)
-{
-	/* A1, pairs with R1: every byte before head may be read. Input: copied, checked, used. */
-	uint64_t head = mk_load_acquire(&rx->peer->head);
+/* Look at the other side's head: are there @size bytes now? Slow path of mk_filled.
+ * @return 0, -EAGAIN, -EPIPE, -EBADMSG */
+MK_API int mk_look(struct mk_receiver *rx, uint64_t size);
 
-	if (mk_unlikely(head - rx->tail > rx->end.mask + 1 || head - rx->tail < rx->head - rx->tail ||
-			(head % MK_RECORD_ALIGN && !rx->end.shape.element)))
-		return mk_quarantine(&rx->end, MK_BAD_HEAD, head);
-	rx->head = head;
-	return 0;
-}
+/* Look whether there is more than was seen. @return 0: or not; -EBADMSG */
+MK_API int mk_look_on(struct mk_receiver *rx);
 
 /* At least @size bytes, one record's header or one element, after what was peeked at; -EPIPE only after one more
  * look, for what the other side published before it ended. */
@@ -53,20 +52,19 @@ static inline int mk_filled(struct mk_receiver *rx, uint64_t size)
 {
 	if (mk_likely(rx->head - rx->next >= size))
 		return rx->end.stop;
-	if (mk_unlikely(rx->end.stop || mk_receiver_reload(rx)))
-		return rx->end.stop;
-	if (mk_likely(rx->head == rx->next)) {
-		if (mk_likely(!mk_end_gone(&rx->end, false)))
+	/* Who looks again and again shall not be held up: the rest of a look is for when something has changed, and for
+	 * every 64th. Relaxed: nothing is read because of these. */
+	if (rx->head == rx->next && !rx->pace.pause) {
+		if (mk_load_relaxed(&rx->peer->head) != rx->head) {
+			mk_fetch(rx->data + (rx->next & rx->end.mask)); /* the earlier the better */
+		} else if (mk_likely(!rx->end.stop && !rx->end.gone &&
+				     mk_load_relaxed(rx->end.peer_state) != MK_END_CLOSED &&
+				     (rx->end.empty_looks & 63) != 63)) {
+			rx->end.empty_looks++;
 			return -EAGAIN;
-		if (mk_receiver_reload(rx))
-			return rx->end.stop;
-		if (rx->head == rx->next)
-			return -EPIPE;
+		}
 	}
-	/* Something, but less than the least that a sender publishes. */
-	if (mk_unlikely(rx->head - rx->next < size))
-		return mk_quarantine(&rx->end, MK_BAD_HEAD, rx->head);
-	return 0;
+	return mk_look(rx, size);
 }
 
 /* Look at the next record without giving its space back; the one after it is next. mk_release gives back all
@@ -107,11 +105,13 @@ static inline void mk_release(struct mk_receiver *rx)
 	if (rx->tail == rx->next)
 		return;
 	rx->tail = rx->next;
-	/* R2, pairs with A2 in mk_sender_reload: our reads of the records are over. */
+	/* R2, pairs with A2 in mk_look_for_room: our reads of the records are over. */
 	mk_store_release(&rx->own->tail, rx->tail);
-	mk_count(&rx->end.counters->received, rx->looked);
-	mk_count(&rx->end.counters->received_bytes, rx->looked_bytes);
-	rx->looked = rx->looked_bytes = 0;
+	if (!rx->end.shape.element) { /* of elements the index tells: mk_end_count */
+		mk_count(&rx->end.counters->received, rx->looked);
+		mk_count(&rx->end.counters->received_bytes, rx->looked_bytes);
+		rx->looked = rx->looked_bytes = 0;
+	}
 	mk_notify(&rx->end);
 }
 
@@ -120,7 +120,7 @@ static inline uint64_t mk_waiting(struct mk_receiver *rx)
 {
 	uint64_t size = rx->end.shape.element, at = rx->next, count = 0;
 
-	if (rx->end.stop || mk_receiver_reload(rx))
+	if (rx->end.stop || mk_look_on(rx))
 		return 0;
 	if (size)
 		return (rx->head - at) / size;
@@ -142,28 +142,61 @@ static inline void mk_unpeek(struct mk_receiver *rx)
 	rx->looked = rx->looked_bytes = 0;
 }
 
-/* Look at up to @count elements in a row. @return how many; -EAGAIN, -EPIPE, -EBADMSG */
-static inline int64_t mk_peek_elements(struct mk_receiver *rx, uint64_t count, const void **elements)
+/* Take the next element: copy it, and give back its space and that of all that was looked at before.
+ * @param size  the lane's, as a constant where the call is to be fast
+ * @return 0; -EAGAIN; -EINVAL: not the lane's size, or a lane of records; -EPIPE; -EBADMSG */
+static inline int mk_recv_element(struct mk_receiver *rx, void *element, uint64_t size)
 {
-	uint64_t size = rx->end.shape.element;
-	uint64_t there;
+	uint64_t next = rx->next;
 	int result;
 
-	if (mk_unlikely(!size))
+	if (mk_unlikely(size != rx->end.shape.element || !size))
 		return -EINVAL;
 	result = mk_filled(rx, size);
 	if (mk_unlikely(result))
 		return result;
-	there = (rx->head - rx->next) / size;
-	if (there < count && !mk_receiver_reload(rx))
-		there = (rx->head - rx->next) / size;
-	if (count > there)
-		count = there;
+	mk_copy(element, rx->data + (next & rx->end.mask), size);
+	next += size;
+	rx->next = rx->tail = next;
+	mk_store_release(&rx->own->tail, next); /* R2, as in mk_release */
+	mk_notify(&rx->end);
+	return 0;
+}
+
+/* Look at up to @count elements in a row. @return how many; -EAGAIN, -EPIPE, -EBADMSG */
+static inline int64_t mk_peek_elements(struct mk_receiver *rx, uint64_t count, const void **elements)
+{
+	uint64_t size = rx->end.shape.element;
+	uint64_t bytes;
+	int result;
+
+	if (mk_unlikely(!size))
+		return -EINVAL;
+	if (mk_unlikely(__builtin_mul_overflow(count, size, &bytes) || bytes > rx->head - rx->next || rx->end.stop)) {
+		result = rx->head - rx->next < size || rx->end.stop ? mk_look(rx, size) : mk_look_on(rx);
+		if (mk_unlikely(result))
+			return result;
+		if (count > (rx->head - rx->next) / size)
+			count = (rx->head - rx->next) / size;
+		bytes = count * size;
+	}
 	*elements = rx->data + (rx->next & rx->end.mask);
-	rx->next += count * size;
-	rx->looked += count;
-	rx->looked_bytes += count * size;
+	rx->next += bytes;
 	return (int64_t)count;
+}
+
+/* Take up to @count elements, copied, and give back their space and that of all that was looked at before.
+ * @return how many; -EAGAIN, -EPIPE, -EBADMSG */
+static inline int64_t mk_recv_elements(struct mk_receiver *rx, void *elements, uint64_t count)
+{
+	const void *from = NULL;
+	int64_t taken = mk_peek_elements(rx, count, &from);
+
+	if (mk_likely(taken > 0)) {
+		mk_copy(elements, from, (uint64_t)taken * rx->end.shape.element);
+		mk_release(rx);
+	}
+	return taken;
 }
 
 #endif

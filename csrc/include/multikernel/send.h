@@ -14,7 +14,13 @@ struct mk_sender {
 	uint64_t reserved; /* bytes handed out by mk_reserve; 0: none */
 	uint64_t wanted;   /* bytes of room that a wait waits for */
 	uint64_t last_id;  /* for bindings: of the record sent last */
+
+	uint64_t counted; /* elements: where head was when they were counted last */
+	struct mk_pace pace;
 };
+
+/* Batches of records ask for the line to be written so many bytes ahead of the last one. */
+#define MK_WRITE_AHEAD 1024u
 
 /* Claim an end: map its object writable, seal it, say who owns it. *out is one allocation, freed by close.
  * @param counters  where to count; NULL: privately
@@ -32,30 +38,22 @@ MK_API int mk_sender_attach(struct mk_sender *tx, int consumer_fd, int owned, in
  * only frees the private memory. */
 MK_API void mk_sender_close(struct mk_sender *tx);
 
-static inline int mk_sender_reload(struct mk_sender *tx)
-{
-	/* A2, pairs with R2: the receiver has finished reading what lies before tail. Input: copied, checked, used. */
-	uint64_t tail = mk_load_acquire(&tx->peer->tail);
+/* Look at the other side's tail: is there room for @size bytes now? Slow path of mk_room.
+ * @return 0, -EAGAIN, -EPIPE, -EBADMSG */
+MK_API int mk_look_for_room(struct mk_sender *tx, uint64_t size);
 
-	if (mk_unlikely(tail - tx->tail > tx->head - tx->tail || (tail % MK_RECORD_ALIGN && !tx->end.shape.element)))
-		return mk_quarantine(&tx->end, MK_BAD_TAIL, tail);
-	tx->tail = tail;
-	return 0;
+/* Bytes that may be written, as of the last look. */
+static inline uint64_t mk_free(const struct mk_sender *tx)
+{
+	return tx->end.mask + 1 - (tx->head - tx->tail);
 }
 
 /* Room for @size bytes, looking at the other side's tail only when the last look does not suffice. */
 static inline int mk_room(struct mk_sender *tx, uint64_t size)
 {
-	uint64_t capacity = tx->end.mask + 1;
-
-	if (mk_likely(capacity - (tx->head - tx->tail) >= size))
+	if (mk_likely(mk_free(tx) >= size))
 		return tx->end.stop;
-	if (mk_unlikely(tx->end.stop || mk_sender_reload(tx)))
-		return tx->end.stop;
-	if (capacity - (tx->head - tx->tail) >= size)
-		return 0;
-	tx->wanted = size;
-	return mk_end_gone(&tx->end, false) ? -EPIPE : -EAGAIN;
+	return mk_look_for_room(tx, size);
 }
 
 /* Hand out room for a record of up to @length bytes of payload. The pointer stays valid until the commit; a
@@ -75,30 +73,38 @@ static inline int mk_reserve(struct mk_sender *tx, uint64_t length, void **paylo
 	return 0;
 }
 
-/* Finish the record handed out by mk_reserve without publishing it: mk_publish does, for one or for many.
- * @param length  payload bytes written, at most what was reserved. @return 0 or -EINVAL */
-static inline int mk_finish(struct mk_sender *tx, uint64_t length, uint16_t type, uint16_t subtype, uint64_t id)
+/* Write the header of the record whose payload lies at head: straight into its place, since a header that is put
+ * together elsewhere by small stores and then copied by a wide load would wait for them. */
+static inline void mk_append(struct mk_sender *tx, uint64_t length, uint16_t type, uint16_t subtype, uint64_t id)
 {
 	struct mk_record *record = (struct mk_record *)(void *)(tx->data + (tx->head & tx->end.mask));
-	uint64_t size = mk_record_size(length);
 
-	if (mk_unlikely(!tx->reserved || length > mk_longest(&tx->end) || size > tx->reserved))
-		return -EINVAL;
 	record->length = (uint32_t)length;
 	record->type = type;
 	record->subtype = subtype;
 	record->id = id;
-	tx->head += size;
-	tx->reserved = 0;
+	tx->head += mk_record_size(length);
 	mk_count(&tx->end.counters->sent, 1);
 	mk_count(&tx->end.counters->sent_bytes, length);
+}
+
+/* Finish the record handed out by mk_reserve without publishing it: mk_publish does, for one or for many.
+ * @param length  payload bytes written, at most what was reserved. @return 0 or -EINVAL */
+static inline int mk_finish(struct mk_sender *tx, uint64_t length, uint16_t type, uint16_t subtype, uint64_t id)
+{
+	if (mk_unlikely(!tx->reserved || length > mk_longest(&tx->end) || mk_record_size(length) > tx->reserved))
+		return -EINVAL;
+	mk_append(tx, length, type, subtype, id);
+	tx->reserved = 0;
+	/* Batches of small records are bound by the misses of their stores. */
+	mk_fetch_to_write(tx->data + ((tx->head + MK_WRITE_AHEAD) & tx->end.mask));
 	return 0;
 }
 
 /* Publish everything that was finished. @return 0; -EPIPE: it was found that nobody will take it */
 static inline int mk_publish(struct mk_sender *tx)
 {
-	/* R1, pairs with A1 in mk_receiver_reload: whoever sees this head sees every byte before it. */
+	/* R1, pairs with A1 in mk_look_on: whoever sees this head sees every byte before it. */
 	mk_store_release(&tx->own->head, tx->head);
 	mk_notify(&tx->end);
 	return tx->end.stop;
@@ -108,14 +114,32 @@ static inline int mk_publish(struct mk_sender *tx)
 static inline int mk_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id, const void *payload,
 			  uint64_t length)
 {
-	void *slot;
-	int result = mk_reserve(tx, length, &slot);
+	int result;
 
+	if (mk_unlikely(length > mk_longest(&tx->end)))
+		return -EMSGSIZE;
+	result = mk_room(tx, mk_record_size(length));
 	if (mk_unlikely(result))
 		return result;
-	if (length)
-		memcpy(slot, payload, length);
-	mk_finish(tx, length, type, subtype, id);
+	mk_copy(tx->data + (tx->head & tx->end.mask) + sizeof(struct mk_record), payload, length);
+	mk_append(tx, length, type, subtype, id);
+	tx->reserved = 0; /* what was handed out has been written over */
+	return mk_publish(tx);
+}
+
+/* Send one element. @param size  the lane's, as a constant where the call is to be fast
+ * @return 0; -EAGAIN; -EINVAL: not the lane's size, or a lane of records; -EPIPE; -EBADMSG */
+static inline int mk_send_element(struct mk_sender *tx, const void *element, uint64_t size)
+{
+	int result;
+
+	if (mk_unlikely(size != tx->end.shape.element || !size))
+		return -EINVAL;
+	result = mk_room(tx, size);
+	if (mk_unlikely(result))
+		return result;
+	mk_copy(tx->data + (tx->head & tx->end.mask), element, size);
+	tx->head += size;
 	return mk_publish(tx);
 }
 
@@ -123,23 +147,21 @@ static inline int mk_send(struct mk_sender *tx, uint16_t type, uint16_t subtype,
 static inline int64_t mk_send_elements(struct mk_sender *tx, const void *elements, uint64_t count)
 {
 	uint64_t size = tx->end.shape.element;
-	uint64_t room;
+	uint64_t bytes;
 	int result;
 
 	if (mk_unlikely(!size))
 		return -EINVAL;
-	result = mk_room(tx, size);
-	if (mk_unlikely(result))
-		return result;
-	room = (tx->end.mask + 1 - (tx->head - tx->tail)) / size;
-	if (room < count && !mk_sender_reload(tx)) /* the last look was enough for one; look for more */
-		room = (tx->end.mask + 1 - (tx->head - tx->tail)) / size;
-	if (count > room)
-		count = room;
-	memcpy(tx->data + (tx->head & tx->end.mask), elements, count * size);
-	tx->head += count * size;
-	mk_count(&tx->end.counters->sent, count);
-	mk_count(&tx->end.counters->sent_bytes, count * size);
+	if (mk_unlikely(__builtin_mul_overflow(count, size, &bytes) || bytes > mk_free(tx) || tx->end.stop)) {
+		result = mk_look_for_room(tx, size);
+		if (result)
+			return result;
+		if (count > mk_free(tx) / size)
+			count = mk_free(tx) / size;
+		bytes = count * size;
+	}
+	mk_copy(tx->data + (tx->head & tx->end.mask), elements, bytes);
+	tx->head += bytes;
 	result = mk_publish(tx);
 	return mk_unlikely(result) ? result : (int64_t)count;
 }
@@ -172,8 +194,6 @@ static inline int mk_finish_elements(struct mk_sender *tx, uint64_t count)
 		return -EINVAL;
 	tx->head += size;
 	tx->reserved = 0;
-	mk_count(&tx->end.counters->sent, count);
-	mk_count(&tx->end.counters->sent_bytes, size);
 	return 0;
 }
 
