@@ -18,7 +18,7 @@ CORE := setup.py $(filter-out %/_native.c %/hot_docs.h,$(wildcard multikernel/_c
 	multikernel/_core/*.[ch] csrc/*.[ch] csrc/include/multikernel/*.h))
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/* csrc/tests/run)
 
-.PHONY: help setup demo test test-c test-sanitized bench lint types check format lock clean
+.PHONY: help setup demo test test-c test-sanitized bench bench-c lint types check format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 10
@@ -48,6 +48,9 @@ test-sanitized: setup ## run the Python tests of rings with ASan and UBSan in th
 
 bench: setup ## measure, beside os.pipe and multiprocessing
 	@$(PY) -m pytest benches --benchmark-only $(ARGS)
+
+bench-c: ## measure the C core, beside other rings that are installed (ARGS=records)
+	@$(MAKE) -C csrc bench
 
 lint: setup ## check Python and C sources for style and likely bugs
 	@$(PY) -m ruff check .
