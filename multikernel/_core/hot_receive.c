@@ -13,19 +13,25 @@ static struct mk_receiver *receiver_of(PyObject *self)
 	return mk_likely(!mk_hot_end_of(self)->elements) ? mk_hot_end_of(self)->rx : NULL;
 }
 
-/* The next record is looked at; a wait comes before it if there is none. @return as mk_peek and mk_hot_wait */
-static int next_record(struct mk_receiver *rx, struct mk_message *message, int64_t deadline, bool *in)
+/* The next record is looked at; a wait comes before it if there is none.
+ * @param copy  where a short one may be put
+ * @return as mk_peek and mk_hot_wait */
+static int next_record(struct mk_receiver *rx, struct mk_message *message, uint64_t *copy, int64_t deadline, bool *in)
 {
-	int result;
+	for (;;) {
+		int result;
 
-	while (mk_unlikely((result = mk_peek(rx, message)) == -EAGAIN)) {
+		if (mk_peek_last(rx, message, copy))
+			return 0;
+		result = mk_peek(rx, message);
+		if (mk_likely(result != -EAGAIN))
+			return result;
 		if (rx->pace.pause) /* in a stream the next look pauses, so that it finds more than one */
 			continue;
 		result = mk_hot_wait(&rx->end, deadline, in);
 		if (result)
-			break;
+			return result;
 	}
-	return result;
 }
 
 static PyObject *copy_of(const struct mk_message *message)
@@ -49,13 +55,14 @@ static PyObject *take_record(PyObject *self, int64_t deadline, int *why)
 {
 	struct mk_receiver *rx = receiver_of(self);
 	struct mk_message message = {0};
+	uint64_t copy[MK_LAST_WORDS];
 	PyObject *payload = NULL;
 	bool in = true;
 
 	*why = mk_py_enter(&rx->end);
 	if (mk_unlikely(*why))
 		return NULL;
-	*why = next_record(rx, &message, deadline, &in);
+	*why = next_record(rx, &message, copy, deadline, &in);
 	if (mk_likely(!*why)) {
 		payload = copy_of(&message);
 		if (mk_likely(payload))
@@ -165,9 +172,10 @@ static PyObject *take_records(struct mk_receiver *rx, Py_ssize_t limit, int64_t 
 {
 	PyObject *payloads[STEP_RECORDS], *list = NULL;
 	struct mk_message message = {0};
+	uint64_t copy[MK_LAST_WORDS];
 	Py_ssize_t left = limit;
 
-	*why = next_record(rx, &message, deadline, in);
+	*why = next_record(rx, &message, copy, deadline, in);
 	if (*why)
 		return NULL;
 	do {

@@ -129,8 +129,11 @@ import multiprocessing, os, sys, threading, time
 import multikernel as mk
 from tests.concurrent import work
 
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # in one piece: two threads speak
+
 def finished(future):
-    print("done", future.result(), flush=True)
+    say("done", future.result())
 
 if __name__ == "__main__":
     executor = mk.CoreExecutor(2, multiprocessing.get_context(sys.argv[1]))
@@ -164,8 +167,8 @@ KILLED = """
     import multiprocessing.connection
     reading, writing = multiprocessing.get_context(sys.argv[1]).Pipe(False)
     executor.submit(work.send_pid_and, getattr(work, "%s"), writing)
-    print("busy", reading.recv(), flush=True)
-    print("idle", {executor.submit(work.pid).result() for _ in range(5)}.pop(), flush=True)
+    say("busy", reading.recv())
+    say("idle", {executor.submit(work.pid).result() for _ in range(5)}.pop())
     time.sleep(60)
 """
 

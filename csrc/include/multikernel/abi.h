@@ -76,13 +76,19 @@ enum mk_parked {
 };
 #define MK_PARKED_MODE 3u
 
+#define MK_LAST_WORDS 5u /* what is left of head's line: a header and 24 bytes of payload */
+#define MK_LAST_PAYLOAD 24u
+
 /* Written by the sender alone. head, ipi_sequence and bell share the line that a looking receiver loads;
- * a bell or an IPI is rare, so the line moves no more often than head alone would make it. */
+ * a bell or an IPI is rare, so the line moves no more often than head alone would make it. The record sent last stands
+ * in that line as well if it is short: a receiver that waited for it then needs no second line. */
 struct mk_producer {
 	struct mk_object object;
 	_Alignas(MK_LINE) _Atomic uint64_t head;   /* bytes ever published */
 	_Atomic uint32_t ipi_sequence;             /* changes with every IPI */
 	_Atomic uint32_t bell;                     /* futex word: changes with every ring */
+	_Atomic uint64_t last_end;                 /* where the record in last ends; 0: there is none */
+	_Atomic uint64_t last[MK_LAST_WORDS];      /* a copy of it, from its header on */
 	_Atomic uint64_t begun;                    /* broadcast: records ever published, stored before head */
 	_Atomic uint64_t published;                /* broadcast: the same, stored after head */
 	_Alignas(MK_LINE) _Atomic uint32_t parked; /* enum mk_parked: the sender waits for room */
@@ -295,8 +301,9 @@ _Static_assert(sizeof(struct mk_object) == 64, "object header");
 _Static_assert(offsetof(struct mk_producer, head) == 128, "producer.head");
 _Static_assert(offsetof(struct mk_producer, ipi_sequence) == 136, "producer.ipi_sequence");
 _Static_assert(offsetof(struct mk_producer, bell) == 140, "producer.bell");
+_Static_assert(offsetof(struct mk_producer, last_end) == 144, "producer.last_end");
 _Static_assert(offsetof(struct mk_producer, parked) == 256, "producer.parked");
-_Static_assert(offsetof(struct mk_producer, begun) == 144, "producer.begun");
+_Static_assert(offsetof(struct mk_producer, begun) == 192, "producer.begun: last ends with the line of head");
 _Static_assert(offsetof(struct mk_producer, ipi) == 384, "producer.ipi");
 _Static_assert(offsetof(struct mk_producer, oldest) == 896, "producer.oldest");
 _Static_assert(sizeof(struct mk_producer) <= 4096, "the producer's words fit the smallest page");

@@ -99,6 +99,41 @@ static inline int mk_peek(struct mk_receiver *rx, struct mk_message *message)
 	return 0;
 }
 
+/* As mk_peek, for who copies the payload and has nothing yet: the record that was just sent, from head's own line, if it
+ * is short and the only one. Its payload lies in @copy then. Everything is input: one record of that length is all that
+ * may lie between what was taken and head. @return whether it is; otherwise mk_peek knows */
+static inline bool mk_peek_last(struct mk_receiver *rx, struct mk_message *message, uint64_t copy[MK_LAST_WORDS])
+{
+	const struct mk_producer *peer = rx->peer;
+	struct mk_record header;
+	uint64_t head, size;
+
+	if (rx->head != rx->next || rx->pace.pause || rx->end.stop || rx->end.shape.element)
+		return false;
+	head = mk_load_acquire(&peer->head); /* A1, pairs with R1 */
+	size = head - rx->next;
+	if (!size || size > MK_LAST_WORDS * sizeof(uint64_t))
+		return false;
+	if (mk_load_acquire(&peer->last_end) != head) /* L4, pairs with L3 */
+		return false;
+	mk_get_words(copy, peer->last, sizeof(peer->last)); /* L5 */
+	mk_fence_acquire(); /* L5 before L6: had we read a word of L2's of the next record, ... */
+	if (mk_load_relaxed(&peer->last_end) != head) /* L6: ... we would see its L1 here */
+		return false;
+	memcpy(&header, copy, sizeof(header));
+	if (header.length > MK_LAST_PAYLOAD || mk_record_size(header.length) != size)
+		return false;
+	message->payload = &copy[sizeof(header) / sizeof(*copy)];
+	message->id = header.id;
+	message->length = header.length;
+	message->type = header.type;
+	message->subtype = header.subtype;
+	rx->head = rx->next = head;
+	rx->looked++;
+	rx->looked_bytes += header.length;
+	return true;
+}
+
 /* Give back the space of everything that was looked at. */
 static inline void mk_release(struct mk_receiver *rx)
 {
