@@ -188,7 +188,8 @@ def test_whoever_is_killed_at_any_moment_the_other_has_an_exact_prefix_and_is_to
         with mk.Ring(case.capacity) as ring:
             sending, receiving = case.sender(ring), case.receiver(ring)
 
-            def send(words: Words, sending=sending) -> None:
+            def send(words: Words, sending=sending, receiving=receiving) -> None:
+                receiving.rx.close()  # a copy: while anybody has one, a receiver may still come
                 words.say("runs")
                 try:
                     while True:
@@ -196,7 +197,8 @@ def test_whoever_is_killed_at_any_moment_the_other_has_an_exact_prefix_and_is_to
                 except mk.Closed:
                     words.say("told")
 
-            def receive(words: Words, receiving=receiving) -> None:
+            def receive(words: Words, sending=sending, receiving=receiving) -> None:
+                sending.tx.close()
                 words.say("runs")
                 try:
                     while True:
