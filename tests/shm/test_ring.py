@@ -54,6 +54,8 @@ class Thread(threading.Thread):
 
     def polls(self) -> bool:
         """Whether it sleeps in poll(2): the long sleep, after the short one."""
+        if self.native_id is None or state(os.getpid(), self.native_id) != "S":
+            return False
         with open(f"/proc/self/task/{self.native_id}/wchan") as file:
             place = file.read()
         return "poll" in place or place == "0"  # 0: this system does not say
@@ -592,7 +594,7 @@ def test_an_end_shows_what_state_it_is_in(ring):
 def test_a_second_thread_is_told_that_the_end_is_in_use(ends):
     tx, rx = ends
     thread = Thread(lambda: rx.recv(timeout=LIMIT))
-    thread.sleeps()
+    wait_until(thread.polls)  # before its long sleep it leaves the end once, to look for signals
     for call in (rx.recv, rx.try_recv, rx.close, rx.fileno, lambda: rx.recv_many(4)):
         with pytest.raises(mk.NotOwner, match="in use by another thread"):
             call()
