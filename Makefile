@@ -16,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check -qq
 # What the extension modules are compiled from.
 CORE := setup.py $(filter-out %/_native.c %/hot_docs.h,$(wildcard multikernel/_core/build.py multikernel/_core/calls.py \
 	multikernel/_core/*.[ch] csrc/*.[ch] csrc/include/multikernel/*.h))
-SHELL_SCRIPTS := .ci/run $(wildcard scripts/* csrc/tests/run)
+SHELL_SCRIPTS := .ci/run $(wildcard scripts/* csrc/tests/run csrc/model/run)
 
 .PHONY: help setup demo test test-c test-sanitized bench bench-c compare lint types check format lock clean
 
@@ -32,9 +32,9 @@ test: setup test-c ## run every test, C and Python (ARGS="-k ring" for pytest)
 	@$(PY) -m pytest $(ARGS)
 	@[ -n "$(ARGS)" ] || MULTIKERNEL_HOT_CALLS=cffi $(PY) -m pytest -q tests/core tests/shm # again, without the extension
 
-test-c: ## run the C core's tests: plain, with ASan and UBSan, with TSan
+test-c: ## run the C core's tests: plain, with ASan and UBSan, with TSan; and its models
 	@scripts/prerequisites $(PYTHON) >/dev/null
-	@$(MAKE) -C csrc test
+	@$(MAKE) -C csrc test model
 
 # A copy of the package with sanitizers in its modules; what a process inherits and where it is meant to fault is left
 # to the system.

@@ -211,7 +211,7 @@ static int attach(struct mk_end *end, int fd, uint32_t kind, int owned, int sock
 	end->socket = socket;
 	end->pidfd = pidfd;
 	end->private_socket = !owned;
-	end->spin_ns = 20000; /* until it has learned */
+	end->spin = mk_spin_new();
 	return 0;
 }
 
@@ -351,6 +351,7 @@ void mk_end_drain(struct mk_end *end)
 		struct cmsghdr header;
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
+	bool awaits; /* the message with the pidfd: a read ends behind it, whatever comes after */
 	int reads = 0;
 	ssize_t got;
 
@@ -360,6 +361,7 @@ void mk_end_drain(struct mk_end *end)
 		struct iovec data = {.iov_base = bytes, .iov_len = sizeof(bytes)};
 		struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
 
+		awaits = end->private_socket && end->pidfd < 0;
 		if (end->private_socket) { /* only inside one program: a link's peer could send what harms to hold */
 			message.msg_control = &control;
 			message.msg_controllen = sizeof(control.room);
@@ -371,7 +373,7 @@ void mk_end_drain(struct mk_end *end)
 			take_pidfd(end, &message);
 		/* A peer may write as fast as we read: what is left makes the socket readable again. */
 	} while (++reads < DRAIN_READS &&
-		 (got == (ssize_t)sizeof(bytes) || (got > 0 && end->private_socket) || (got < 0 && errno == EINTR)));
+		 (got == (ssize_t)sizeof(bytes) || (got > 0 && awaits) || (got < 0 && errno == EINTR)));
 	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
 		mark_gone(end);
 }

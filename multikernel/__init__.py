@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .shm.records import Counters, End
     from .shm.ring import Ring
     from .shm.sender import Sender
+    from .shm.wait import wait
 
 __version__ = "0.1.0"
 
@@ -73,6 +74,7 @@ _WHERE = {
     "SimpleQueue": "concurrent.queue",
     "USER": "ipi.messages",
     "machines": "machine",
+    "wait": "shm.wait",
 }
 
 __all__ = [
@@ -117,6 +119,7 @@ __all__ = [
     "__version__",
     "get_include",
     "machines",
+    "wait",
 ]
 
 

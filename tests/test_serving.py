@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import multikernel as mk
+from tests.shm.idle import check_idle
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -53,3 +54,39 @@ def test_a_link_of_a_machine_that_was_closed_raises_closed() -> None:
     else:
         raise AssertionError("a dead instance has answered")
     link.close()
+
+
+def test_an_instance_that_waits_for_several_links_serves_its_host_meanwhile() -> None:
+    """`mk.wait` inside an image: links are offered and taken, and peers that end are noticed."""
+    with mk.Machine(memory="192M") as machine:
+        for name in ("one", "two"):
+            peer = machine.create(name, memory="32M", exclusive=False)
+            peer.load(f"{IMAGES / 'echo.py'}:main")
+            peer.boot()
+        gather = machine.create("gather", memory="32M", exclusive=False)
+        gather.load(f"{IMAGES / 'gather.py'}:main")
+        gather.boot()
+        with machine.connect("gather", capacity="64K", timeout=20) as link:
+            for number in range(20):
+                assert link.request(b"%d" % number, timeout=20).payload == b"%d,%d" % (number, number)
+            link.send(b"silence")
+            for _ in range(3):
+                machine.connect("gather", capacity="64K", timeout=20).close()
+            machine["two"].halt()
+            assert link.recv(timeout=20).payload == b"two"
+        assert gather.state == "active"
+        assert gather.halt().reason == "halted"
+
+
+def test_an_instance_that_waits_for_messages_does_nothing_at_all() -> None:
+    """Nor does its host, for it: no heartbeat, no time slices. Linked or not, after messages and interrupts."""
+    with mk.Machine(memory="64M") as machine:
+        echo = boot_echo(machine)
+        assert echo.pid is not None
+        check_idle(echo.pid)
+        with machine.connect("echo", capacity="64K") as link:
+            assert link.request(b"x", timeout=20).payload == b"x"
+            link.ipi(3)
+            check_idle(echo.pid)
+            check_idle(machine.pid)
+            assert link.request(b"x", timeout=20).payload == b"x"

@@ -24,7 +24,7 @@ static void begin(struct mk_end *end, const struct mk_object *shape)
 	end->mask = shape->capacity - 1;
 	end->counters = end->wait_counters = &end->own_counters;
 	end->socket = end->pidfd = end->event = end->event_self = -1;
-	end->spin_ns = 20000;
+	end->spin = mk_spin_new();
 }
 
 /* What claim and attach do, but both ends get the very same mapping. */

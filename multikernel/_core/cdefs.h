@@ -100,11 +100,15 @@ void mk_py_inspect(struct mk_end *end, struct mk_py_view *view);
 int mk_py_policy(struct mk_end *end, int policy);
 const void *mk_py_hot_core(void);
 
+#define POLLIN ...
+#define POLLNVAL ...
 struct mk_wait_set *mk_wait_set_new(void);
 void mk_wait_set_free(struct mk_wait_set *set);
 int mk_wait_set_add(struct mk_wait_set *set, struct mk_end *end);
 int mk_wait_set_remove(struct mk_wait_set *set, struct mk_end *end);
-int mk_py_set_wait(struct mk_wait_set *set, int64_t deadline);
+int mk_py_look(struct mk_end **ends, int count, unsigned char *ready);
+struct pollfd { int fd; short events, revents; ...; };
+int mk_py_set_wait(struct mk_wait_set *set, struct pollfd *fds, int fd_count, unsigned char *ready, int found, int64_t deadline);
 
 /* status */
 struct mk_link_copy { uint32_t used, peer; uint64_t capacity; struct mk_counters_copy counters; };

@@ -154,7 +154,7 @@ static bool look_on(struct mk_end *end)
 	/* Relaxed, hints both: where we waited last and where the other side did. */
 	if (end->policy == MK_WAIT_PARK ||
 	    (end->policy == MK_WAIT_ADAPTIVE &&
-	     (end->spin_ns < KEEP_LOCK_NS || mk_load_relaxed(end->peer_cpu) == mk_load_relaxed(end->cpu))))
+	     (end->spin.budget_ns < KEEP_LOCK_NS || mk_load_relaxed(end->peer_cpu) == mk_load_relaxed(end->cpu))))
 		return false;
 	until = mk_now() + KEEP_LOCK_NS;
 	do

@@ -15,6 +15,8 @@
 #include "multikernel/queue.h"
 #include "multikernel/status.h"
 
+#include <poll.h>
+
 /* Whether memory that was lent out is still to be given back: not in a process forked since, where it is not mapped. */
 static int mk_py_lent(struct mk_end *end)
 {
@@ -546,14 +548,18 @@ static int mk_py_event(struct mk_end *end)
 
 	if (result)
 		return result;
-	result = mk_event_descriptor(end);
-	mk_py_leave(end);
+	result = mk_event_descriptor(end); /* settles a new one */
+	mk_py_unseize(end);
 	return result;
 }
 
 /* Every end of the set is taken for the time of the wait, so that none is closed below it.
+ * @param fds    descriptors besides, as for mk_wait_set_wait_beside
+ * @param ready  gets which ends can go on, in the order in which they were added; NULL: it is not asked
+ * @param found  whether the caller has found something already: then this only looks
  * @return how many can go on; -ETIMEDOUT, -EINTR; -EBUSY, -ECHILD */
-static int mk_py_set_wait(struct mk_wait_set *set, int64_t deadline)
+static int mk_py_set_wait(struct mk_wait_set *set, struct pollfd *fds, int fd_count, unsigned char *ready, int found,
+			  int64_t deadline)
 {
 	struct mk_end *const *ends;
 	unsigned count = mk_wait_set_ends(set, &ends);
@@ -563,18 +569,39 @@ static int mk_py_set_wait(struct mk_wait_set *set, int64_t deadline)
 
 	while (entered < count && !(result = mk_py_enter(ends[entered])))
 		entered++;
-	if (deadline > 0) {
-		left = deadline - (int64_t)mk_now();
-		if (left < 0)
-			left = 0;
+	if (!result && found) {
+		result = mk_wait_set_look_beside(set, fds, (unsigned)fd_count);
+	} else if (!result) {
+		if (deadline > 0) {
+			left = deadline - (int64_t)mk_now();
+			if (left < 0)
+				left = 0;
+		}
+		if (count)
+			mk_py_goes_on(ends[0], deadline);
+		result = mk_wait_set_wait_beside(set, fds, (unsigned)fd_count, left);
 	}
-	if (!result && count)
-		mk_py_goes_on(ends[0], deadline);
-	if (!result)
-		result = mk_wait_set_wait(set, left);
+	for (unsigned i = 0; ready && result > 0 && i < count; i++)
+		ready[i] = mk_end_ready(ends[i]);
 	while (entered)
 		mk_py_leave(ends[--entered]);
 	return result;
+}
+
+/* Which of several ends can go on. No system call. @return how many; -EBUSY, -ECHILD */
+static int mk_py_look(struct mk_end **ends, int count, unsigned char *ready)
+{
+	int total = 0;
+
+	for (int i = 0; i < count; i++) {
+		int result = mk_py_ready(ends[i]);
+
+		if (result < 0)
+			return result;
+		ready[i] = (unsigned char)result;
+		total += result;
+	}
+	return total;
 }
 
 /* What an end knows, for messages to people. */

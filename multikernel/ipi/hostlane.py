@@ -142,6 +142,11 @@ class HostLaneReceiver:
         """The C end, for a wait set."""
         return self._receiver.end
 
+    @property
+    def lane(self) -> LaneReceiver:
+        """The lane, for `wait`."""
+        return self._receiver
+
     def take(self) -> tuple[bool, bool]:
         """What the host wants: (halt, look at the control channel). Never waits.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from multikernel._core import ffi, lib
@@ -39,6 +40,12 @@ class Keeper(Protocol):
     def forget(self, link: Link) -> None:
         """The link is about to be closed."""
 
+    def waits_on(self) -> LaneReceiver:
+        """The lane that it serves besides."""
+
+    def serve(self) -> None:
+        """Serve what else there is. For who sleeps on that lane himself: before and after."""
+
 
 class Inbox:
     """The receiving side of a link.
@@ -57,6 +64,8 @@ class Inbox:
         self._awaited: dict[int, Message | None] = {}  # the replies that requests wait for, by id
         self._handlers: dict[int, list[IpiHandler]] = {}
         self.late_replies = 0
+        self.on_sorted: Callable[[], object] | None = None
+        """Called when something was kept here for somebody else than who has asked."""
 
     def on_ipi(self, vector: int, handler: IpiHandler) -> None:
         """Call `handler(vector, count)` for IPIs of `vector`."""
@@ -77,6 +86,16 @@ class Inbox:
         self._awaited[wanted] = None
         try:
             return self._await(until, wanted)
+        finally:
+            del self._awaited[wanted]
+
+    @contextmanager
+    def expecting(self, id_: int) -> Iterator[Callable[[], Message | None]]:
+        """A block in which the reply to the request `id_` is not late; its value gives it, or None: not yet."""
+        wanted = id_ | REPLY
+        self._awaited[wanted] = None
+        try:
+            yield lambda: self._await(AT_ONCE, wanted)
         finally:
             del self._awaited[wanted]
 
@@ -207,6 +226,8 @@ class Inbox:
             self._awaited[message.id] = message
         else:
             self.late_replies += 1
+        if self.on_sorted is not None:
+            self.on_sorted()
 
     def _message(self, record: Record) -> Message:
         return Message(record.type, record.subtype, record.id, self._link.peer_id, False, record.payload, self._link)

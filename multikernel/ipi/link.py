@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -23,6 +23,8 @@ __all__ = ["HOST_SPEAKS_WITHIN", "IpiHandler", "Keeper", "Link"]
 if TYPE_CHECKING:
     from multikernel.shm.lane_receiver import LaneReceiver
     from multikernel.shm.lane_sender import LaneSender
+
+    from .aio import AsyncSide
 
 T = TypeVar("T")
 
@@ -65,7 +67,8 @@ class Link:
         self._inbox = Inbox(self, receiver, keeper)
         self._id = 0
         self._lent: View | None = None  # of the message that `take` gave out where it lies
-        self._evented = False
+        self._evented = False  # somebody may sleep on the receiving end's descriptor
+        self._async_side: AsyncSide | None = None  # once it is used in asyncio
         row = counted[1] if counted else ffi.new("struct mk_counters *")
         for end in (sender, receiver):
             end.count_in(row)
@@ -189,14 +192,15 @@ class Link:
         """Up to `limit` messages, oldest first. Waits for the first, then takes what is there."""
         if limit < 1:
             raise ValueError(f"recv_many({limit}): the least is 1")
-        return self._with_more(self.recv(timeout), limit)
+        first = self.recv(timeout)
+        return self._hearing(lambda: self._with_more(first, limit))
 
     def try_recv_many(self, limit: int) -> list[Message]:
         """As `recv_many`, without waiting; an empty list when nothing is there."""
         if limit < 1:
             raise ValueError(f"try_recv_many({limit}): the least is 1")
         first = self.try_recv()
-        return [] if first is None else self._with_more(first, limit)
+        return [] if first is None else self._hearing(lambda: self._with_more(first, limit))
 
     def _with_more(self, first: Message, limit: int) -> list[Message]:
         found = [first]
@@ -232,13 +236,16 @@ class Link:
         """
         try:
             found = self._inbox.look(deadline(timeout))
+            if found is not None:
+                self._inbox.leave(found)
         except Closed:
             if self.closed_here:
                 raise
             return
+        finally:
+            self._settle_sender()
         if found is None:
             raise self._nothing_came(timeout)
-        self._inbox.leave(found)
 
     def request(
         self,
@@ -260,9 +267,50 @@ class Link:
         self._put(payload, type, subtype, id_, timeout)
         message = self._hearing(lambda: self._inbox.reply(id_, until))
         if message is None:
-            within = f" within {timeout:g} s" if timeout else ""
-            raise Timeout(f"{self.peer_name} did not reply{within}", timeout=timeout)
+            raise self._no_reply(timeout)
         return message
+
+    # --- in asyncio
+
+    async def arecv(self) -> Message:
+        """As `recv`, in asyncio: other tasks run while there is none. One task at a time (NotOwner)."""
+        return await self._aio().receive()
+
+    async def asend(self, payload: Any, *, type: int = USER, subtype: int = 0) -> None:  # noqa: A002
+        """As `send`, in asyncio: other tasks run while the lane is full. One task at a time (NotOwner)."""
+        check_type(type, subtype)
+        await self._aio().send(payload, type, subtype, self._next_id())
+
+    async def arequest(
+        self,
+        payload: Any,
+        *,
+        type: int = USER,  # noqa: A002
+        subtype: int = 0,
+        timeout: float | None = 30.0,  # noqa: ASYNC109 as `request`; a late reply is then known for what it is
+    ) -> Message:
+        """As `request`, in asyncio. Several tasks may have requests under way, and one of them may wait in `arecv`."""
+        check_type(type, subtype)
+        deadline(timeout)  # raises what is wrong with it
+        try:
+            return await self._aio().request(payload, type, subtype, self._next_id(), timeout)
+        except TimeoutError:
+            raise self._no_reply(timeout) from None
+
+    def _aio(self) -> AsyncSide:
+        if self._async_side is None:
+            from .aio import AsyncSide
+
+            self._evented = True
+            self._async_side = AsyncSide(self._sender, self._receiver, self._inbox, self._verdict_is_out)
+        return self._async_side
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        from multikernel.shm.aio import each
+
+        return each(self.arecv)
+
+    # --- interrupts
 
     @property
     def late_replies(self) -> int:
@@ -365,6 +413,28 @@ class Link:
         """The C end that receives, for a wait set; valid until `close`."""
         return self._receiver.end
 
+    def waits_on(self) -> tuple[LaneReceiver, ...]:
+        """The lanes to wait for, for `wait`: inside an instance the host's is one of them."""
+        if self._keeper is None:
+            return (self._receiver,)
+        return self._keeper.waits_on(), self._receiver
+
+    def has_news(self) -> bool:
+        """Whether `recv` would return or raise at once. Handlers of IPIs that were raised run; messages stay."""
+        if self._keeper is not None:
+            self._keeper.serve()
+        if not self._inbox.waits:
+            return False
+        try:
+            found = self._inbox.look(AT_ONCE)
+        except (Closed, CorruptLane):
+            if self.closed_here:
+                raise
+            return True
+        if found is not None:
+            self._inbox.leave(found)
+        return found is not None
+
     def take(self, *, copy: bool) -> tuple[Message, Callable[[], None]] | None:
         """The next message without waiting, and what gives its space back once it has been dealt with.
 
@@ -413,14 +483,25 @@ class Link:
         )
 
     def _saying(self, call: Callable[[], T]) -> T:
-        """A call of the sending end: it may read the socket that both ends share."""
+        """A call of the sending end: it may read the socket that both ends share, and what woke the other with it."""
         try:
-            return self._hearing(call)
+            return self._told(call)
         finally:
             if self._evented and not self._receiver.closed:
                 self._receiver.settle()
 
     def _hearing(self, call: Callable[[], T]) -> T:
+        """A call of the receiving end; the same the other way round."""
+        try:
+            return self._told(call)
+        finally:
+            self._settle_sender()
+
+    def _settle_sender(self) -> None:
+        if self._async_side is not None:
+            self._async_side.settle()
+
+    def _told(self, call: Callable[[], T]) -> T:
         """A call that may find the peer gone: who is told Closed reads the instance's new state then."""
         try:
             return call()
@@ -430,22 +511,29 @@ class Link:
                 self._await_verdict()
             raise
 
+    def _no_reply(self, timeout: float | None) -> Timeout:
+        within = f" within {timeout:g} s" if timeout else ""
+        return Timeout(f"{self.peer_name} did not reply{within}", timeout=timeout)
+
     def _nothing_came(self, timeout: float | None) -> Timeout:
         within = f" within {timeout:g} s" if timeout else ""
         return Timeout(f"nothing came from {self.peer_name}{within}", timeout=timeout)
 
     def _await_verdict(self) -> None:
         """After the peer is gone: wait until the host has said what became of it, or is silent for too long."""
-        if self._machine is None or not 0 < self.peer_id < lib.MK_CLIENT_ID:
-            return
         begin = time.monotonic()
-        while (waited := time.monotonic() - begin) < HOST_SPEAKS_WITHIN:
-            try:
-                record = self._machine.instance(self.peer_id)
-            except ValueError:  # the machine was closed here: nobody will say anything
-                return
-            if record is None or record.epoch != self._peer_epoch or record.state not in ("active", "standby"):
-                return
-            if waited > _CLOSED_ONLY and self._receiver.peer_closed:
-                return  # it lives, and closed this link only
+        while not self._verdict_is_out(time.monotonic() - begin):
             time.sleep(0.001)  # noqa: TID251 the host writes its page and rings nobody
+
+    def _verdict_is_out(self, waited: float) -> bool:
+        """Whether there is nothing to wait for any more, after so many seconds."""
+        if self._machine is None or not 0 < self.peer_id < lib.MK_CLIENT_ID or waited >= HOST_SPEAKS_WITHIN:
+            return True
+        try:
+            record = self._machine.instance(self.peer_id)
+        except ValueError:  # the machine was closed here: nobody will say anything
+            return True
+        if record is None or record.epoch != self._peer_epoch or record.state not in ("active", "standby"):
+            return True
+        # It lives, and closed this link only.
+        return waited > _CLOSED_ONLY and self._receiver.peer_closed

@@ -13,6 +13,7 @@ from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, 
 from multikernel.ipi.half import LinkHalf
 from multikernel.ipi.messages import USER, Message
 from multikernel.shm.channel import close_all
+from multikernel.shm.wait import wait_set
 from multikernel.shm.waiting import deadline
 from multikernel.units import parse_size
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from multikernel.ipi.hostlane import HostLaneReceiver
     from multikernel.ipi.link import IpiHandler, Link
     from multikernel.shm.channel import Channel
+    from multikernel.shm.lane_receiver import LaneReceiver
     from multikernel.shm.pages import Console, MachineView, StatusPage
 
     from .manifest import Manifest
@@ -65,7 +67,7 @@ class Kernel:
         self._request = 0
         self._next = 0  # the link whose turn it is
         host_lane.count_waits_in(status.own())
-        self._set = _wait_set(host_lane.end)
+        self._set = wait_set([host_lane.end])
         self._pairs: dict[Link, Any] = {}  # a wait set of a link and the host lane, for waits on one link
 
     # --- messages
@@ -288,15 +290,25 @@ class Kernel:
         self._serve_host()
         pair = self._pairs.get(link)
         if pair is None:
-            pair = self._pairs[link] = _wait_set(self._host.end, link.receiving_end)
+            pair = self._pairs[link] = wait_set([self._host.end, link.receiving_end])
         return self._sleep(pair, until)
+
+    def waits_on(self) -> LaneReceiver:
+        """The host lane, for who waits for more than one link by `wait`."""
+        return self._host.lane
+
+    def serve(self) -> None:
+        """What the loop does around each sleep, for `wait`: which sleeps by itself."""
+        self.ready()
+        self._serve_host()
+        self._status.beat()
 
     def _sleep(self, ends: Any, until: int) -> bool:
         self.ready()
         self._status.beat()
-        code = lib.mk_py_set_wait(ends, until)
+        code = lib.mk_py_set_wait(ends, ffi.NULL, 0, ffi.NULL, False, until)
         while code == -errno.EINTR:
-            code = lib.mk_py_set_wait(ends, until)
+            code = lib.mk_py_set_wait(ends, ffi.NULL, 0, ffi.NULL, False, until)
         self._status.beat()
         if code in (-errno.EBUSY, -errno.ECHILD):
             raise NotOwner(
@@ -313,18 +325,6 @@ class Kernel:
                 link.close()
             except NotOwner as error:  # main has left a thread behind, or a view
                 self.log(f"{link!r} was not closed: {error}", level=4)
-
-
-def _wait_set(*ends: Any) -> Any:
-    made = lib.mk_wait_set_new()
-    if not made:
-        raise failure(-ffi.errno, "making a wait set")
-    wait_set = ffi.gc(made, lib.mk_wait_set_free)
-    for end in ends:
-        code = lib.mk_wait_set_add(wait_set, end)
-        if code:
-            raise failure(code, "waiting for a lane")
-    return wait_set
 
 
 def _power_of_two(n: int) -> int:

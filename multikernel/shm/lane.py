@@ -9,6 +9,7 @@ handlers; the same call is then made again with the same deadline. Such a handle
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
 from multikernel._core import failure, ffi, lib
@@ -39,7 +40,7 @@ class LaneEnd:
         CorruptLane: it is no such object.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_counters", "_end", "_peer", "_slot")
+    __slots__ = ("__weakref__", "_closed", "_counters", "_end", "_peer", "_slot", "_told")
 
     role: ClassVar[str]
     _own_kind: ClassVar[Kind]
@@ -49,6 +50,7 @@ class LaneEnd:
         policy = policy_number(wait)
         self._peer = peer
         self._closed = False
+        self._told: set[Callable[[], object]] = set()  # of its close
         self._counters: Any = None  # keeps what the core counts in
         # What lies in the slot is closed and freed with it, so that an exception at any point leaves nothing claimed
         # behind, and no call of another thread ever meets freed memory.
@@ -227,6 +229,16 @@ class LaneEnd:
         if lib.mk_py_close(self._end):
             self.fail(-errno.EBUSY)
         self._closed = True
+        while self._told:
+            self._told.pop()()
+
+    def on_close(self, call: Callable[[], object]) -> None:
+        """Call `call()` when this end has been closed here, unless `not_on_close(call)` came first."""
+        self._told.add(call)
+
+    def not_on_close(self, call: Callable[[], object]) -> None:
+        """Take `on_close` back."""
+        self._told.discard(call)
 
     def abandon(self) -> None:
         """Close this end when nobody will do it later: one with a view still open closes with that view."""
@@ -264,6 +276,8 @@ class LaneEnd:
                 length=length,
                 limit=limit,
             )
+        if code == -errno.EBUSY and self._closed:  # by another thread, a moment ago
+            return Closed(f"this {self.role} was closed here")
         if code == -errno.EBUSY:
             return NotOwner(f"this {self.role} is in use by another thread, or a view of it is still open")
         if code == -errno.ECHILD:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -193,6 +193,21 @@ class Receiver(RecvCalls):
         It belongs to this end.
         """
         return self._ready().fileno()
+
+    async def arecv(self) -> Any:
+        """As `recv`, in asyncio: other tasks run while the ring is empty. One task at a time (NotOwner)."""
+        from .aio import done
+
+        return await done(self.try_recv, self._ready())
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        from .aio import each
+
+        return each(self.arecv)
+
+    def waits_on(self) -> tuple[LaneReceiver]:
+        """The lane, claimed, for `wait`."""
+        return (self._ready(),)
 
     @property
     def capacity(self) -> int:

@@ -113,6 +113,12 @@ class Sender(SendCalls):
         take, give = lane.reservation(n, lib.MK_MSG_USER, 0, timeout, element=self._format.size)
         return View(take, give, lane.recover, readonly=False)
 
+    async def asend(self, payload: Any) -> None:
+        """As `send`, in asyncio: other tasks run while the ring is full. One task at a time (NotOwner)."""
+        from .aio import done
+
+        await done(lambda: self.try_send(payload) or None, self._ready())
+
     def fileno(self) -> int:
         """A descriptor for event loops: readable while there is the room that the last `try_send` lacked.
 

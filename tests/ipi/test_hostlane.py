@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 import multikernel as mk
-from multikernel._core import lib
+from multikernel._core import ffi, lib
 from multikernel.ipi.hostlane import HostLane, HostLaneReceiver
 from multikernel.shm.channel import Channel
 from tests.shm import objects
@@ -53,7 +53,7 @@ def take(lane: HostLaneReceiver) -> tuple[bool, bool]:
     """The next word of the host, waited for as the kernel does it."""
     wait_set = lib.mk_wait_set_new()
     lib.mk_wait_set_add(wait_set, lane.end)
-    while (ready := lib.mk_py_set_wait(wait_set, -1)) == -errno.EINTR:
+    while (ready := lib.mk_py_set_wait(wait_set, ffi.NULL, 0, ffi.NULL, False, -1)) == -errno.EINTR:
         pass
     assert ready == 1
     lib.mk_wait_set_remove(wait_set, lane.end)

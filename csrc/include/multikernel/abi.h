@@ -86,7 +86,7 @@ struct mk_producer {
 	struct mk_object object;
 	_Alignas(MK_LINE) _Atomic uint64_t head;   /* bytes ever published */
 	_Atomic uint32_t ipi_sequence;             /* changes with every IPI */
-	_Atomic uint32_t bell;                     /* futex word: changes with every ring */
+	_Atomic uint32_t bell;                     /* futex word: when it was last rung, CLOCK_MONOTONIC, ns */
 	_Atomic uint64_t last_end;                 /* where the record in last ends; 0: there is none */
 	_Atomic uint64_t last[MK_LAST_WORDS];      /* a copy of it, from its header on */
 	_Atomic uint64_t begun;                    /* broadcast: records ever published, stored before head */
@@ -102,7 +102,7 @@ struct mk_producer {
 struct mk_consumer {
 	struct mk_object object;
 	_Alignas(MK_LINE) _Atomic uint64_t tail;   /* bytes ever released */
-	_Atomic uint32_t bell;                     /* futex word for a sender that waits for room */
+	_Atomic uint32_t bell;                     /* as the sender's, for a sender that waits for room */
 	_Alignas(MK_LINE) _Atomic uint32_t parked; /* enum mk_parked: the receiver waits for messages */
 	_Atomic uint32_t state;
 	_Atomic uint32_t cpu;

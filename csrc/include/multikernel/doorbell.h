@@ -7,12 +7,15 @@
  *   W1  store(parked, MAY_PARK)                     R   store-release(head)
  *   W2  looks on for some microseconds              P   load(parked)
  *   W3  bell = load-acquire(peer bell)                  MAY_PARK: fence, load again
- *   W4  store(parked, PARKED_FUTEX); fence              PARKED:   bell + 1, wake
+ *   W4  store(parked, PARKED_FUTEX); fence              PARKED:   bell = now, wake
  *   W5  looks once more
  *   W6  sleeps on bell, for 10 ms at most
  *   W7  store(parked, PARKED_SOCKET); membarrier
  *   W8  looks once more
  *   W9  sleeps in poll on the socket and the peer's pidfd, without limit
+ *
+ * Who wakes at W6 for nothing begins at W1 again. More than two ends, or other descriptors beside them, sleep on
+ * sockets from the beginning: W4-W6 with PARKED_SOCKET and poll, then W7. csrc/model/doorbell.pml is a model of it.
  *
  * The time between W1 and W4 is far longer than a store stays in a store buffer, so P sees at least MAY_PARK
  * when R comes after W5's look; should that ever fail, W6 ends after 10 ms. No memory model knows of time, so
@@ -43,7 +46,7 @@ MK_API int mk_wait(struct mk_end *end, int64_t timeout_ns);
 MK_API struct mk_wait_set *mk_wait_set_new(void);
 MK_API void mk_wait_set_free(struct mk_wait_set *set);
 
-/* An end belongs to one set at most. @return 0, -EEXIST, -ENOMEM, -ENOSPC ... */
+/* An end may be in several sets; one of them at a time is waited for. @return 0, -EEXIST, -ENOMEM, -ENOSPC ... */
 MK_API int mk_wait_set_add(struct mk_wait_set *set, struct mk_end *end);
 
 /* Take an end out; do it before closing the end. @return 0 or -ENOENT */
@@ -70,6 +73,19 @@ MK_API int mk_wait_set_descriptor(const struct mk_wait_set *set);
 
 /* Say to all peers that we sleep on that descriptor. @return how many ends can go on already: then do not sleep */
 MK_API int mk_wait_set_arm(struct mk_wait_set *set);
+
+struct pollfd;
+
+/* As mk_wait_set_wait, and for descriptors besides, which need not be watched: those that may be closed and opened again
+ * between two waits. Their revents say which. As long as ends always have something they are looked at once in a
+ * millisecond, so that this makes no system call each time.
+ * @param fds    poll(2)'s, from fds[1] on; fds[0] is taken for the set's own
+ * @param count  of them, without that one
+ * @return how many ends and descriptors can go on; as mk_wait_set_wait */
+MK_API int mk_wait_set_wait_beside(struct mk_wait_set *set, struct pollfd *fds, unsigned count, int64_t timeout_ns);
+
+/* The same as long as ends have something: never waits, and finds descriptors once in a millisecond. */
+MK_API int mk_wait_set_look_beside(struct mk_wait_set *set, struct pollfd *fds, unsigned count);
 
 /* Whether an end can go on, by a look and without a system call. */
 MK_API bool mk_end_ready(struct mk_end *end);

@@ -13,6 +13,7 @@
 #include "multikernel/atomic.h"
 #include "multikernel/memory.h"
 #include "multikernel/pace.h"
+#include "multikernel/spin.h"
 
 /* What was wrong when a lane was quarantined. */
 enum mk_bad {
@@ -37,7 +38,7 @@ struct mk_end {
 	struct mk_counters *counters;
 	struct mk_counters *wait_counters; /* of spins, parks and spurious wake-ups: the same, but for a host lane */
 	uint64_t mask;                     /* capacity - 1 */
-	uint64_t spin_ns;                  /* how long the next wait spins, learned from the last ones */
+	struct mk_spin spin;               /* what the last waits on this end have taught */
 	uint64_t bad_value;
 	uint64_t looked;      /* CLOCK_MONOTONIC, ns: when the peer's life was last looked at */
 	int stop;             /* why nothing goes on: 0, -EBADMSG; senders also -EPIPE */
@@ -51,16 +52,18 @@ struct mk_end {
 	int event;            /* descriptor for event loops, -1: not asked for */
 	int event_self;       /* eventfd that makes it readable from this side */
 	bool event_set;
-	bool pidfd_in_event, pidfd_in_set; /* watched there already */
-	bool fence;                        /* fence after each publish */
-	bool gone;                         /* the peer's process has ended, or nobody holds its end */
-	bool sending;                      /* a sender */
-	bool private_socket;               /* a ring's: descriptors that come over it are taken */
-	uint8_t policy;                    /* enum mk_wait_policy */
-	bool interpreted;   /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
-	bool signals_seen;  /* it has, and the wait goes on where it was */
-	bool asleep;        /* it has said that it sleeps, and looks for signals first */
-	bool asleep_proven; /* and that it will be rung is certain */
+	bool pidfd_in_event; /* watched there already */
+	uint32_t event_word; /* the parked word with which it sleeps in an event loop; 0: none */
+	uint32_t event_bell; /* the peer's bell then */
+	bool fence;          /* fence after each publish */
+	bool gone;           /* the peer's process has ended, or nobody holds its end */
+	bool sending;        /* a sender */
+	bool private_socket; /* a ring's: descriptors that come over it are taken */
+	uint8_t policy;      /* enum mk_wait_policy */
+	bool interpreted;    /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
+	bool signals_seen;   /* it has, and the wait goes on where it was */
+	bool asleep;         /* it has said that it sleeps, and looks for signals first */
+	bool asleep_proven;  /* and that it will be rung is certain */
 	uint32_t asleep_drains; /* mk_drains() then */
 	int64_t waits_until;    /* for bindings: tells a wait that goes on from the next one */
 	/* For bindings: one call at a time. See multikernel/_core/ends.h. */
