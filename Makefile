@@ -44,7 +44,7 @@ test-sanitized: setup ## run the Python tests of rings with ASan and UBSan in th
 		{ cat build/sanitized.log; exit 1; }
 	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0 PYTHONPATH=$(CURDIR)/build/sanitized \
-		$(VENV)/bin/pytest -q tests/core tests/shm $(ARGS)
+		$(VENV)/bin/pytest -q tests/core tests/shm tests/stress/test_ring_mixed.py $(ARGS)
 
 bench: setup ## measure, beside os.pipe and multiprocessing
 	@$(PY) -m pytest benches --benchmark-only $(ARGS)
