@@ -83,7 +83,9 @@ static PyObject *hot_recv(PyObject *self, PyObject *const *args, Py_ssize_t narg
 	int64_t deadline;
 	int why;
 
-	if (mk_hot_arguments("recv", args, nargs, names, NULL, NULL, &timeout))
+	if (mk_likely(nargs == 0 && !names))
+		timeout = NULL;
+	else if (mk_hot_arguments("recv", args, nargs, names, NULL, NULL, &timeout))
 		return NULL;
 	if (mk_unlikely(!receiver_of(self) || !mk_hot_timeout(timeout, &deadline)))
 		return PyObject_CallMethod(self, "_recv", "(O)", timeout ? timeout : Py_None);

@@ -48,8 +48,12 @@ static PyObject *hot_send(PyObject *self, PyObject *const *args, Py_ssize_t narg
 	bool in = true;
 	int result;
 
-	if (mk_hot_arguments("send", args, nargs, names, "payload", &payload, &timeout))
+	if (mk_likely(nargs == 1 && !names)) {
+		payload = args[0];
+		timeout = NULL;
+	} else if (mk_hot_arguments("send", args, nargs, names, "payload", &payload, &timeout)) {
 		return NULL;
+	}
 	if (mk_unlikely(!tx || !PyBytes_CheckExact(payload) || !mk_hot_timeout(timeout, &deadline)))
 		return PyObject_CallMethod(self, "_send", "OO", payload, timeout ? timeout : Py_None);
 	result = mk_py_enter(&tx->end);
