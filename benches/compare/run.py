@@ -36,6 +36,7 @@ def run(name: str, row: Row, cpus: Cpus, effort: Effort, into: Run, tell: Tell) 
         tell(f"{peer} is left out: {peers.missing[peer]}")
     for plan in planned:
         _run_case(name, plan, cpus, effort, into, tell)
+    _run_found(name, row, cpus, effort, into, tell)
     _run_counts(name, row, cpus, effort, into, tell, peers)
     into.rows[name] = now()
 
@@ -68,6 +69,17 @@ def _compare(plan: Planned, other: Contender, cpus: Cpus, effort: Effort) -> Com
             break
         found = compare(plan.case, other, cpus, effort)
     return found
+
+
+def _run_found(name: str, row: Row, cpus: Cpus, effort: Effort, into: Run, tell: Tell) -> None:
+    try:
+        for found, goal in row.found(cpus, effort):
+            tell(f"{name}: {found.work}, against {found.against}")
+            into.add(name, found, goal, {})
+    except Exception as error:  # noqa: BLE001 - likewise
+        reason = f"{type(error).__name__}: {error}"
+        into.failed.append({"row": name, "work": row.about, "against": "", "why": reason})
+        tell(f"{name}: {row.about} is not shown: {reason}")
 
 
 def _run_counts(name: str, row: Row, cpus: Cpus, effort: Effort, into: Run, tell: Tell, peers: Peers) -> None:

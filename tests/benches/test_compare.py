@@ -97,7 +97,8 @@ print(json.dumps(asdict(came)))
 
 @pytest.mark.two_cpus
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in all_rows() if name not in ("M8", "calls")])
+# Of those that a program in C measures the quickest will do.
+@pytest.mark.parametrize("name", [name for name in all_rows() if name not in ("M1", "M2", "M3", "M4", "M8", "calls")])
 def test_every_row_comes_to_something_and_nothing_in_it_fails(name, cpus):
     """In a process of its own, with which goes what peers leave in theirs."""
     if name in NEEDS and not hasattr(mk, NEEDS[name]):

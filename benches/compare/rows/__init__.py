@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benches.compare.peers import Peers
-from multikernel.tools.bench.compare import Case, Effort
+from multikernel.tools.bench.compare import Case, Comparison, Effort
 from multikernel.tools.bench.sides import Cpus
 
 
@@ -56,11 +56,13 @@ class Row:
 
     about: a title.
     cases: makes what is to be compared, of the peers that are here.
+    found: comparisons that another program makes, each with its goal.
     counts: counts, and takes its time.
     """
 
     about: str
     cases: Callable[[Peers], list[Planned]] = field(default=lambda _: [])
+    found: Callable[[Cpus, Effort], Iterator[tuple[Comparison, Goal | None]]] = nothing
     counts: Callable[[Cpus, Effort, Peers], Iterator[Count]] = nothing
 
 
@@ -68,6 +70,7 @@ def all_rows() -> dict[str, Row]:
     """Every row, by its name, in order."""
     from . import (
         arrays,
+        core,
         executor,
         fan_in,
         idle,
@@ -80,7 +83,7 @@ def all_rows() -> dict[str, Row]:
         waiting,
     )
 
-    streams = (messages, arrays, round_trips, payloads, fan_in)
+    streams = (core, messages, arrays, round_trips, payloads, fan_in)
     rows: dict[str, Row] = {}
     for module in (*streams, idle, objects, executor, waiting, instances, system_calls):
         rows |= module.ROWS
