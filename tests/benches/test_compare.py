@@ -18,7 +18,7 @@ from benches.compare import ccore, latency, report, show
 from benches.compare.__main__ import main
 from benches.compare.peers import STREAMS, Peers
 from benches.compare.result import Run, verdict
-from benches.compare.rows import Count, Goal, Planned, Row, all_rows, system_calls
+from benches.compare.rows import Count, Goal, Planned, Row, all_rows, core, system_calls
 from benches.compare.run import run
 from multikernel.tools.bench import work
 from multikernel.tools.bench.cases import message
@@ -97,8 +97,7 @@ print(json.dumps(asdict(came)))
 
 @pytest.mark.two_cpus
 @pytest.mark.slow
-# Of those that a program in C measures the quickest will do.
-@pytest.mark.parametrize("name", [name for name in all_rows() if name not in ("M1", "M2", "M3", "M4", "M8", "calls")])
+@pytest.mark.parametrize("name", [name for name in all_rows() if name not in {"M8", "calls", *core.ROWS}])
 def test_every_row_comes_to_something_and_nothing_in_it_fails(name, cpus):
     """In a process of its own, with which goes what peers leave in theirs."""
     if name in NEEDS and not hasattr(mk, NEEDS[name]):
@@ -117,6 +116,18 @@ def test_every_row_comes_to_something_and_nothing_in_it_fails(name, cpus):
     for entry in came.counts:
         assert entry["verdict"] in ("reached", "missed", "")
     assert any(entry["goal"] for entry in came.comparisons) or all(e["most"] is not None for e in came.counts)
+
+
+@pytest.mark.two_cpus
+@pytest.mark.slow
+def test_a_row_of_the_core_is_what_its_program_says(cpus):
+    """The quickest of them: the others differ in names."""
+    found = list(all_rows()["M5"].found(cpus[:2], SHORT))
+    assert [(comparison.against, goal) for comparison, goal in found] == [("bare futex pair", Goal(most=1.03))]
+    comparison, _ = found[0]
+    assert comparison.low <= comparison.ratio <= comparison.high
+    assert comparison.ours > 0
+    assert comparison.theirs > 0
 
 
 def can_trace() -> bool:
