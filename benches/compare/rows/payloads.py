@@ -19,6 +19,8 @@ from multikernel.tools.bench.work import stream
 
 SIZE = 1 << 20
 MESSAGES = 5  # different ones; no ring has room for as many or for a multiple of them
+AS_MANY = 4 * SIZE
+"""Bytes of a ring with room for three messages: as many as iceoryx2 has under way, two that wait and one in work."""
 
 
 @cache
@@ -27,8 +29,15 @@ def messages() -> list[bytes]:
     return [random.Random(number).randbytes(SIZE) for number in range(MESSAGES)]
 
 
-class RingPlaces(RingChannel):
-    """`reserve` and `peek`."""
+class SpinningRing(RingChannel):
+    """`send` and `recv` that look until there is room or a message, as iceoryx2 does here."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, "spin", AS_MANY)
+
+
+class RingPlaces(SpinningRing):
+    """`reserve` and `peek`, likewise."""
 
     def place_sender(self) -> Callable[[Callable[[memoryview], object]], None]:
         reserve = self.tx.reserve
@@ -51,10 +60,13 @@ class RingPlaces(RingChannel):
 
 @contextmanager
 def in_place(cpus: Cpus, channel: Any) -> Iterator[Work]:
-    """The sender fills the room of each message by one copy, the receiver compares it where it lies."""
+    """The sender fills the room of each message by one copy, the receiver compares it where it lies.
+
+    It compares words: what numpy makes of a comparison has a byte for each, and would be as long as the message.
+    """
     import numpy as np
 
-    sources = [np.frombuffer(message, np.uint8) for message in messages()]
+    sources = [np.frombuffer(message, np.uint64) for message in messages()]
 
     @contextmanager
     def sending() -> Iterator[Run]:
@@ -64,7 +76,7 @@ def in_place(cpus: Cpus, channel: Any) -> Iterator[Work]:
             def run(operations: int) -> Tally:
                 for _ in range(operations // MESSAGES):
                     for source in sources:
-                        send(lambda room, source=source: np.copyto(np.frombuffer(room, np.uint8), source))
+                        send(lambda room, source=source: np.copyto(np.frombuffer(room, np.uint64), source))
                 return Tally(operations)
 
             yield run
@@ -79,7 +91,7 @@ def in_place(cpus: Cpus, channel: Any) -> Iterator[Work]:
                 for _ in range(operations // MESSAGES):
                     for source in sources:
                         right += receive(
-                            lambda view, source=source: np.array_equal(np.frombuffer(view, np.uint8), source)
+                            lambda view, source=source: np.array_equal(np.frombuffer(view, np.uint64), source)
                         )
                 return Tally(int(right))
 
@@ -101,11 +113,17 @@ def payloads(known: Peers) -> list[Planned]:
     def placed(name: str, make: Callable[[int], Any]) -> Contender:
         return Contender(name, lambda cpus: in_place(cpus, make(SIZE)), least=MESSAGES)
 
-    copying = tuple(copied(name, make) for name, make in known.of(peers.PAYLOADS).items())
+    asleep = tuple(copied(name, make) for name, make in known.of(peers.PAYLOADS).items())
+    copying = tuple(copied(name, make) for name, make in known.of(peers.LOOKING).items())
     placing = tuple(placed(name, make) for name, make in known.of(peers.IN_PLACE).items())
+    spinning = copied(OURS, SpinningRing)
     return [
-        Planned(Case("message of 1 MiB, copied", copied(OURS, RingChannel), copying), {"iceoryx2": Goal(least=1)}),
-        Planned(Case("message of 1 MiB, in place", placed(OURS, RingPlaces), placing), {"iceoryx2": Goal(least=1.2)}),
+        Planned(Case("message of 1 MiB, copied", copied(OURS, RingChannel), asleep), {}),
+        Planned(Case("message of 1 MiB, copied, spinning", spinning, copying), {"iceoryx2": Goal(least=1)}),
+        Planned(
+            Case("message of 1 MiB, in place, spinning", placed(OURS, RingPlaces), placing),
+            {"iceoryx2": Goal(least=1.2)},
+        ),
     ]
 
 
