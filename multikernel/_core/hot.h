@@ -36,6 +36,7 @@ PyObject *mk_hot_fail(PyObject *self, int code, PyObject *timeout, uint64_t leng
 /* What a ring of elements carries. */
 struct mk_hot_elements {
 	PyObject *array_type, *dtype, *empty; /* numpy.ndarray, the dtype, numpy.empty */
+	PyObject *dtype_name;                 /* "dtype", interned: making it takes longer than looking it up */
 	uint64_t size;                        /* of one element, bytes */
 	Py_ssize_t dimensions;                /* of one element */
 	Py_ssize_t shape[MK_HOT_DIMENSIONS];

@@ -1,7 +1,7 @@
 /* hot_elements.c: batches of numpy elements, and what Sender and Receiver objects hold.
  *
- * numpy is seen through the buffer protocol alone, so nothing here depends on its version. A batch that takes long to
- * copy is left to the Python path, which lets the interpreter's lock go.
+ * numpy is seen through the buffer protocol alone, so nothing here depends on its version. What takes long to copy is
+ * copied without the interpreter's lock.
  */
 #include "hot.h"
 
@@ -17,6 +17,7 @@ static void forget_elements(struct mk_hot_end *end)
 	Py_DECREF(elements->array_type);
 	Py_DECREF(elements->dtype);
 	Py_DECREF(elements->empty);
+	Py_DECREF(elements->dtype_name);
 	PyMem_Free(elements);
 }
 
@@ -52,6 +53,11 @@ static struct mk_hot_elements *elements_of(PyObject *array_type, PyObject *dtype
 			return NULL;
 		}
 	}
+	elements->dtype_name = PyUnicode_InternFromString("dtype");
+	if (!elements->dtype_name) {
+		PyMem_Free(elements);
+		return NULL;
+	}
 	elements->array_type = Py_NewRef(array_type);
 	elements->dtype = Py_NewRef(dtype);
 	elements->empty = Py_NewRef(empty);
@@ -81,23 +87,23 @@ PyObject *mk_hot_bind(PyObject *self, PyObject *arguments)
 
 /* --- arrays ------------------------------------------------------------------------------------------------------ */
 
-static bool has_dtype(PyObject *array, PyObject *wanted)
+static bool has_dtype(const struct mk_hot_elements *elements, PyObject *array)
 {
-	PyObject *dtype = PyObject_GetAttrString(array, "dtype");
+	PyObject *dtype = PyObject_GetAttr(array, elements->dtype_name);
 
 	if (!dtype) {
 		PyErr_Clear();
 		return false;
 	}
 	Py_DECREF(dtype);
-	return dtype == wanted; /* an equal one that is another object goes the long way */
+	return dtype == elements->dtype; /* an equal one that is another object goes the long way */
 }
 
 bool mk_hot_array(const struct mk_hot_elements *elements, PyObject *array, int flags, Py_buffer *view)
 {
 	bool fits;
 
-	if ((PyObject *)Py_TYPE(array) != elements->array_type || !has_dtype(array, elements->dtype))
+	if ((PyObject *)Py_TYPE(array) != elements->array_type || !has_dtype(elements, array))
 		return false;
 	if (PyObject_GetBuffer(array, view, PyBUF_ND | flags)) { /* without strides: contiguous or refused */
 		PyErr_Clear();
@@ -111,7 +117,27 @@ bool mk_hot_array(const struct mk_hot_elements *elements, PyObject *array, int f
 	return fits;
 }
 
+static void copy(void *to, const void *from, size_t length)
+{
+	if (mk_likely(length <= MK_HOT_LONG)) {
+		memcpy(to, from, length);
+		return;
+	}
+	Py_BEGIN_ALLOW_THREADS memcpy(to, from, length);
+	Py_END_ALLOW_THREADS
+}
+
 /* --- sending ----------------------------------------------------------------------------------------------------- */
+
+static int64_t put(struct mk_sender *tx, const char *elements, uint64_t count, uint64_t size)
+{
+	int64_t sent;
+
+	if (mk_likely(count * size <= MK_HOT_LONG))
+		return mk_send_elements(tx, elements, count);
+	Py_BEGIN_ALLOW_THREADS sent = mk_send_elements(tx, elements, count);
+	Py_END_ALLOW_THREADS return sent;
+}
 
 /* @return how many were sent; the reason to stop early is in *why */
 static Py_ssize_t send_elements(struct mk_sender *tx, const Py_buffer *view, uint64_t size, int64_t deadline, int *why,
@@ -121,8 +147,7 @@ static Py_ssize_t send_elements(struct mk_sender *tx, const Py_buffer *view, uin
 
 	*why = 0;
 	while (done < count && !*why) {
-		int64_t sent = mk_send_elements(tx, (const char *)view->buf + (uint64_t)done * size,
-						(uint64_t)(count - done));
+		int64_t sent = put(tx, (const char *)view->buf + (uint64_t)done * size, (uint64_t)(count - done), size);
 
 		if (sent > 0) {
 			done += sent;
@@ -150,11 +175,6 @@ PyObject *mk_hot_send_elements(PyObject *self, PyObject *array, PyObject *timeou
 	*slow = !tx || !mk_hot_array(elements, array, PyBUF_SIMPLE, &view);
 	if (*slow)
 		return NULL;
-	if (view.len > MK_HOT_LONG) {
-		*slow = true;
-		PyBuffer_Release(&view);
-		return NULL;
-	}
 	why = mk_py_enter(&tx->end);
 	if (!why) {
 		sent = send_elements(tx, &view, elements->size, deadline, &why, &in);
@@ -212,7 +232,7 @@ static void settle(struct mk_receiver *rx, PyObject *array, Py_buffer *view, con
 		mk_unpeek(rx);
 		return;
 	}
-	memcpy(view->buf, at, (size_t)view->len);
+	copy(view->buf, at, (size_t)view->len);
 	mk_release(rx);
 	PyBuffer_Release(view);
 }
@@ -222,14 +242,13 @@ PyObject *mk_hot_recv_elements(PyObject *self, Py_ssize_t limit, PyObject *timeo
 {
 	const struct mk_hot_elements *elements = mk_hot_end_of(self)->elements;
 	struct mk_receiver *rx = mk_hot_end_of(self)->rx;
-	uint64_t most = MK_HOT_LONG / elements->size;
 	PyObject *array = NULL;
 	const void *at = NULL;
 	Py_buffer view;
 	bool in = true;
 	int64_t count;
 
-	*slow = !rx || (uint64_t)limit > most;
+	*slow = !rx;
 	if (*slow)
 		return NULL;
 	count = mk_py_enter(&rx->end);
@@ -257,7 +276,7 @@ PyObject *mk_hot_recv_elements_into(PyObject *self, PyObject *array, PyObject *t
 	*slow = !rx || !mk_hot_array(elements, array, PyBUF_WRITABLE, &view);
 	if (*slow)
 		return NULL;
-	if (!view.len || view.len > MK_HOT_LONG) {
+	if (!view.len) {
 		*slow = true;
 		PyBuffer_Release(&view);
 		return NULL;
@@ -266,7 +285,7 @@ PyObject *mk_hot_recv_elements_into(PyObject *self, PyObject *array, PyObject *t
 	if (!count) {
 		count = look(rx, (uint64_t)view.shape[0], &at, deadline, &in);
 		if (count > 0) {
-			memcpy(view.buf, at, (uint64_t)count * elements->size);
+			copy(view.buf, at, (uint64_t)count * elements->size);
 			mk_release(rx);
 		}
 		if (in)

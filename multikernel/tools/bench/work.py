@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from itertools import cycle, islice
 from typing import Any
 
 from .channels import PREPARED, ArrayChannel, BatchChannel, Channel, Receive
@@ -118,8 +119,8 @@ def arrays(cpus: Cpus, channel: ArrayChannel, batch: int = PREPARED) -> Iterator
             send = channel.array_sender()
 
             def run(operations: int) -> Tally:
-                for turn in range(operations // batch):
-                    send(sent[turn % _TURNS])
+                for array in islice(cycle(sent), operations // batch):
+                    send(array)
                 return Tally(operations)
 
             yield run
@@ -134,11 +135,11 @@ def arrays(cpus: Cpus, channel: ArrayChannel, batch: int = PREPARED) -> Iterator
 
             def run(operations: int) -> Tally:
                 right = 0
-                for turn in range(operations // batch):
+                for bytes_ in islice(cycle(expected), operations // batch):
                     start = receive_into(room)
                     while start < batch:
                         start += receive_into(room[start:])
-                    right += batch if filled == expected[turn % _TURNS] else 0
+                    right += batch if filled == bytes_ else 0
                 return Tally(right)
 
             yield run
