@@ -120,7 +120,7 @@ bool mk_hot_array(const struct mk_hot_elements *elements, PyObject *array, int f
 static void copy(void *to, const void *from, size_t length)
 {
 	if (mk_likely(length <= MK_HOT_LONG)) {
-		memcpy(to, from, length);
+		mk_copy(to, from, length);
 		return;
 	}
 	Py_BEGIN_ALLOW_THREADS memcpy(to, from, length);
