@@ -210,8 +210,8 @@ static int64_t look(struct mk_receiver *rx, uint64_t limit, const void **at, int
 	return count;
 }
 
-/* What comes next is on its way from the other core while the interpreter is at something else. Only what was published:
- * the sender is done with it. */
+/* What comes next is on its way from the other core while the interpreter is at something else. Only what was
+ * published: the sender is done with it. */
 static void fetch_ahead(const struct mk_receiver *rx)
 {
 	uint64_t there = rx->head - rx->next;
