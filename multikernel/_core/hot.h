@@ -72,6 +72,6 @@ PyObject *mk_hot_recv_elements(PyObject *self, Py_ssize_t limit, PyObject *timeo
 			       bool *slow);
 PyObject *mk_hot_recv_elements_into(PyObject *self, PyObject *array, PyObject *timeout, int64_t deadline, bool *slow);
 
-extern PyType_Spec mk_hot_send_spec, mk_hot_receive_spec;
+extern PyType_Spec mk_hot_send_spec, mk_hot_receive_spec, mk_hot_queue_spec, mk_hot_connection_spec;
 
 #endif
