@@ -23,6 +23,9 @@ from .objects import HOT, Piece, from_record, length_of, to_record
 Item = bytes | Sequence[Piece] | Outside
 """An object on its way into a queue."""
 
+PATIENCE = 0.001
+"""Seconds that a put waits for room before a thread does: two that run at once in one interpreter are slower than one."""
+
 FOREVER = -1
 """The deadline of a call without one."""
 
@@ -109,7 +112,7 @@ class Queue(QueueCalls):
         core, spill = self._core, self._spill
         if not self._limited and isinstance(record, bytes) and len(record) <= LONGEST:  # the ordinary case
             # Without the lock: what this thread has spilled is seen here, and order between threads is not promised.
-            if spill.items or core.put_bytes(record, len(record)):
+            if spill.items or not self._put_soon(core, record):
                 with core.putting:
                     spill.put(record)
             return
@@ -131,6 +134,13 @@ class Queue(QueueCalls):
             if isinstance(item, Outside):
                 core.forget(item)
             raise
+
+    @staticmethod
+    def _put_soon(core: SharedQueue, record: bytes) -> bool:
+        """Put it, if there is room within PATIENCE."""
+        if not core.put_bytes(record, len(record)):
+            return True
+        return core.wait_for_room(core.tail, deadline(PATIENCE)) and not core.put_bytes(record, len(record))
 
     def _get(self, block: bool = True, timeout: float | None = None, *, copy: bool = True) -> Any:
         if self._closed:
