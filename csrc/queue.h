@@ -30,8 +30,8 @@ struct mk_queue {
 	_Atomic bool bad[MK_QUEUE_LANES];
 	_Atomic uint64_t dead[MK_QUEUE_LANES]; /* what stands in `pending` of a lane and means nothing: it has ended */
 	_Atomic unsigned turn;                 /* the lane to look at first */
-	uint64_t filled[MK_QUEUE_LANES];       /* heads as last seen, under `taking`: the producer's line is left alone */
-	_Atomic bool more;                     /* a hint: the last take has left something */
+	uint64_t filled[MK_QUEUE_LANES]; /* heads as last seen, under `taking`: the producer's line is left alone */
+	_Atomic bool more;               /* a hint: the last take has left something */
 	/* producer: its lane, and private copies of what stands there */
 	_Atomic bool putting;      /* a thread is */
 	struct mk_queue_page *own; /* NULL: none yet */

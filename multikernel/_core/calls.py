@@ -1,8 +1,8 @@
 """The calls of which a program makes millions, in Python: what the extension `_hot` does in C, over the same core.
 
-A base class each of `Sender`, `Receiver`, `Queue` and a Pipe's `Connection`. Each public call here is a plain call of the method with an underscore
-in front; the C one does the common case itself (a claimed end, bytes, room or a message there) and calls that method
-for all else. The docstrings here are the C methods' as well: build.py puts them there.
+A base class each of `Sender`, `Receiver`, `Queue` and a Pipe's `Connection`. Each public call here is a plain call of
+the method with an underscore in front; the C one does the common case itself (a claimed end, bytes, room or a message
+there) and calls that method for all else. The docstrings here are the C methods' as well: build.py puts them there.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class ConnectionCalls:
     _send: Callable[[Any], None]
     _recv: Callable[[], Any]
 
-    def send(self, obj: Any, /) -> None:
+    def send(self, obj: Any) -> None:
         """Send an object, pickled; waits while the pipe is full. The data of arrays are copied once.
 
         Raises:
@@ -209,5 +209,5 @@ class ConnectionCalls:
         """
         return self._recv()
 
-    def _bind(self, send: Any, recv: Any, hot: Any) -> None:
-        """The extension's calls would call these, of the ends."""
+    def _bind(self, sender: Any, receiver: Any, hot: Any) -> None:
+        """The extension's calls would use these ends."""

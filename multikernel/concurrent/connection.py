@@ -309,7 +309,8 @@ class Connection(ConnectionCalls):
 
     def _open_way(self) -> None:
         """Let the calls in C use what is claimed and open; the next send looks at the other end."""
-        self._bind(self._tx_send, None if self._long is not None else self._rx_recv, HOT)
+        receives = self._rx_recv is not None and self._long is None
+        self._bind(self._tx if self._tx_send is not None else None, self._rx if receives else None, HOT)
 
     def _claim(self) -> None:
         """Claim both directions at once, so that the other end learns of ours in both."""

@@ -24,7 +24,7 @@ Item = bytes | Sequence[Piece] | Outside
 """An object on its way into a queue."""
 
 PATIENCE = 0.001
-"""Seconds that a put waits for room before a thread does: two that run at once in one interpreter are slower than one."""
+"""Seconds that a put waits for room before a thread does, which would share the interpreter with it."""
 
 FOREVER = -1
 """The deadline of a call without one."""
@@ -77,10 +77,11 @@ class Queue(QueueCalls):
     A process that is killed blocks nobody: with one that was getting an object, at most that object is lost; one that
     was putting has put it whole or not at all. That is known within some tens of milliseconds.
 
-    An object is pickled in `put`, which raises if that fails: there it is pickled later, and lost. While there is room
-    in the lane (256 KiB, or 2048 objects; long ones lie outside of it) it is on its way when `put` returns, and stays
-    in the queue whatever becomes of this process. Only when the lane is full, a thread is started that puts what
-    follows, in order, as room comes; from then on a process that ends waits for it, unless `cancel_join_thread`.
+    An object is pickled in `put`, which raises if that fails: there it is pickled later, and lost. While there is
+    room in the lane (256 KiB, or 2048 objects; long ones lie outside of it) it is on its way when `put` returns,
+    and stays in the queue whatever becomes of this process. Only when the lane stays full for a millisecond, a
+    thread is started that puts what follows, in order, as room comes; from then on a process that ends waits for
+    it, unless `cancel_join_thread`.
 
     Args:
         maxsize: most objects in it, put or still with that thread; 0 or less: any number.
