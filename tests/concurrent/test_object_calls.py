@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 
 import multikernel as mk
@@ -25,9 +27,9 @@ class Broken:
         raise RuntimeError("not this one")
 
 
-@pytest.fixture(params=["queue", "pipe"])
-def way(request):
-    if request.param == "queue":
+@contextmanager
+def way(kind):
+    if kind == "queue":
         queue = mk.Queue()
         yield queue.put, queue.get, queue.close
         queue.close()
@@ -59,53 +61,58 @@ OBJECTS = [
 ]
 
 
-def test_short_and_long_objects_come_out_as_they_went_in(way):
-    put, get, _ = way
-    for each in OBJECTS * 3:
-        put(each)
-        found = get()
-        assert found == each
-        assert type(found) is type(each)
+@pytest.mark.parametrize("kind", ["queue", "pipe"])
+def test_short_and_long_objects_come_out_as_they_went_in(kind):
+    with way(kind) as (put, get, _):
+        for each in OBJECTS * 3:
+            put(each)
+            found = get()
+            assert found == each
+            assert type(found) is type(each)
 
 
-def test_an_object_may_put_another_one_while_it_is_pickled(way):
-    put, get, _ = way
-    for number in range(3):
-        put([Nested(lambda n=number: put({"inner": n}))])
-        assert [get(), get()] == [{"inner": number}, ["outer"]]
+@pytest.mark.parametrize("kind", ["queue", "pipe"])
+def test_an_object_may_put_another_one_while_it_is_pickled(kind):
+    with way(kind) as (put, get, _):
+        for number in range(3):
+            put([Nested(lambda n=number: put({"inner": n}))])
+            assert [get(), get()] == [{"inner": number}, ["outer"]]
 
 
-def test_what_cannot_be_pickled_leaves_nothing_behind(way):
-    put, get, _ = way
-    for number in range(3):
-        with pytest.raises(RuntimeError, match="not this one"):
-            put([number, "begun", Broken()])
-        put([number])
-        assert get() == [number]
+@pytest.mark.parametrize("kind", ["queue", "pipe"])
+def test_what_cannot_be_pickled_leaves_nothing_behind(kind):
+    with way(kind) as (put, get, _):
+        for number in range(3):
+            with pytest.raises(RuntimeError, match="not this one"):
+                put([number, "begun", Broken()])
+            put([number])
+            assert get() == [number]
 
 
-def test_what_is_pickled_does_not_stay_alive_or_become_a_reference(way):
-    put, get, _ = way
-    shared = ["the same"]
-    for number in range(3):
-        shared.append(str(number))
-        put(shared)
-        assert get() == shared
+@pytest.mark.parametrize("kind", ["queue", "pipe"])
+def test_what_is_pickled_does_not_stay_alive_or_become_a_reference(kind):
+    with way(kind) as (put, get, _):
+        shared = ["the same"]
+        for number in range(3):
+            shared.append(str(number))
+            put(shared)
+            assert get() == shared
 
 
-def test_an_object_that_closes_the_end_while_it_is_pickled_is_not_put(way):
-    put, _, close = way
-    with pytest.raises((ValueError, OSError), match="closed"):
+@pytest.mark.parametrize("kind", ["queue", "pipe"])
+def test_an_object_that_closes_the_end_while_it_is_pickled_is_not_put(kind):
+    with way(kind) as (put, _, close), pytest.raises((ValueError, OSError), match="closed"):
         put([Nested(close)])
 
 
-def test_what_is_put_by_name(way):
-    put, get, _ = way
-    put(obj="by name")
-    assert get() == "by name"
-    for wrong in (put, lambda: put("x", nonsense=1), lambda: get(nonsense=1)):
-        with pytest.raises(TypeError):
-            wrong()
+@pytest.mark.parametrize("kind", ["queue", "pipe"])
+def test_what_is_put_by_name(kind):
+    with way(kind) as (put, get, _):
+        put(obj="by name")
+        assert get() == "by name"
+        for wrong in (put, lambda: put("x", nonsense=1), lambda: get(nonsense=1)):
+            with pytest.raises(TypeError):
+                wrong()
 
 
 def test_order_is_kept_when_the_lane_fills_and_empties():
