@@ -30,6 +30,8 @@ struct mk_queue {
 	_Atomic bool bad[MK_QUEUE_LANES];
 	_Atomic uint64_t dead[MK_QUEUE_LANES]; /* what stands in `pending` of a lane and means nothing: it has ended */
 	_Atomic unsigned turn;                 /* the lane to look at first */
+	uint64_t filled[MK_QUEUE_LANES]; /* heads as last seen, under `taking`: the producer's line is left alone */
+	_Atomic bool more;               /* a hint: the last take has left something */
 	/* producer: its lane, and private copies of what stands there */
 	_Atomic bool putting;      /* a thread is */
 	struct mk_queue_page *own; /* NULL: none yet */
@@ -54,6 +56,9 @@ int mk_queue_sleep(const _Atomic uint32_t *word, uint32_t value, uint64_t until)
 
 /* Change a word and wake all who sleep on it. */
 void mk_queue_wake(_Atomic uint32_t *word);
+
+/* Without a sleep. @return 0; -EBUSY: it was held all the time */
+int mk_queue_try_claim(const struct mk_queue *q, struct mk_queue_claim *claim);
 
 /* @return 0; -EAGAIN: not within a moment (@deadline 0); -ETIMEDOUT, -EINTR */
 int mk_queue_claim(const struct mk_queue *q, struct mk_queue_claim *claim, int64_t deadline);

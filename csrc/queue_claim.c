@@ -104,15 +104,22 @@ void mk_queue_let_go(struct mk_queue_claim *claim)
 	}
 }
 
-int mk_queue_claim(const struct mk_queue *q, struct mk_queue_claim *claim, int64_t deadline)
+int mk_queue_try_claim(const struct mk_queue *q, struct mk_queue_claim *claim)
 {
-	uint64_t until = deadline < 0 ? UINT64_MAX : (uint64_t)deadline;
-
 	for (unsigned looks = 0; looks < CLAIM_LOOKS; looks++) {
 		if (mk_load_relaxed(&claim->owner) == 0 && try_claim(q, claim, 0))
 			return 0;
 		mk_pause();
 	}
+	return -EBUSY;
+}
+
+int mk_queue_claim(const struct mk_queue *q, struct mk_queue_claim *claim, int64_t deadline)
+{
+	uint64_t until = deadline < 0 ? UINT64_MAX : (uint64_t)deadline;
+
+	if (mk_queue_try_claim(q, claim) == 0)
+		return 0;
 	if (deadline == 0)
 		until = mk_now() + MOMENT_NS;
 	for (;;) {

@@ -58,9 +58,14 @@ static int64_t take_from_some(struct mk_queue *q, void *to, uint64_t room, struc
 		if (!page)
 			return -errno;
 		tail = mk_load_relaxed(&q->words->lane[i].tail); /* only who holds `taking` changes it */
-		there = mk_load_acquire(&page->head) - tail;     /* pairs with R1 */
+		there = q->filled[i] - tail;
+		if (there - 1 >= MK_QUEUE_ENTRIES) { /* none that we know of, or others took more than we knew of */
+			q->filled[i] = mk_load_acquire(&page->head); /* pairs with R1 */
+			there = q->filled[i] - tail;
+		}
 		if (!there)
 			continue;
+		mk_store_relaxed(&q->more, there > 1);
 		result = there > MK_QUEUE_ENTRIES ? -EBADMSG : copy_out(q, i, page, tail, to, room, taken);
 		if (result == -EBADMSG)
 			mk_store_relaxed(&q->bad[i], true);
@@ -69,21 +74,41 @@ static int64_t take_from_some(struct mk_queue *q, void *to, uint64_t room, struc
 	return -EAGAIN;
 }
 
-int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken, int64_t deadline)
+/* @return 0; -EAGAIN: there is nothing to get in anybody's way for; -errno */
+static int worth_a_claim(struct mk_queue *q)
 {
-	int64_t result = mk_queue_settled(q);
+	int result = mk_queue_settled(q);
 
-	if (result)
-		return result;
-	if (!mk_queue_ready(q)) /* nothing to get in anybody's way for */
-		return -EAGAIN;
-	result = mk_queue_claim(q, &q->words->taking, deadline);
-	if (result)
-		return result;
-	result = take_from_some(q, to, room, taken);
+	return result || mk_load_relaxed(&q->more) || mk_queue_ready(q) ? result : -EAGAIN;
+}
+
+static int64_t take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken)
+{
+	int64_t result = take_from_some(q, to, room, taken);
+
+	if (result == -EAGAIN)
+		mk_store_relaxed(&q->more, false);
 	mk_queue_let_go(&q->words->taking); /* N3, with a fence that pairs with the one after S1 */
 	mk_queue_ring(&q->words->room);     /* N4 */
 	return result;
+}
+
+int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken, int64_t deadline)
+{
+	int result = worth_a_claim(q);
+
+	if (!result)
+		result = mk_queue_claim(q, &q->words->taking, deadline);
+	return result ? result : take(q, to, room, taken);
+}
+
+int64_t mk_queue_try_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken)
+{
+	int result = worth_a_claim(q);
+
+	if (!result)
+		result = mk_queue_try_claim(q, &q->words->taking);
+	return result ? result : take(q, to, room, taken);
 }
 
 /* --- places ------------------------------------------------------------------------------------------------------- */

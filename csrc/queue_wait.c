@@ -9,7 +9,7 @@
 #define SPIN_MAX_NS 60000u      /* no longer than a sleep and a wake-up cost */
 #define SPIN_WORTH_NS 120000u   /* a wait this short, its wake-up included, should have been spun */
 #define PENDING_NS 10000u       /* longer than it takes to ring and then to publish */
-#define ROOM_NS 4000u           /* who waited for room lets more of it come: else both would go on step by step */
+#define ROOM_NS 20000u          /* who waited for room lets more of it come: else both would go on step by step */
 
 enum look {
 	NOTHING = 0, /* and who brings something will ring */
@@ -175,7 +175,8 @@ int mk_queue_wait_room(struct mk_queue *q, uint64_t tail, int64_t deadline, bool
 {
 	int result = wait_for(q, look_for_room, tail, &q->words->room, &q->spin_room, deadline, again);
 
-	for (uint64_t end = mk_now() + ROOM_NS; deadline < 0 && !result && mk_now() < end;)
+	for (uint64_t end = mk_now() + ROOM_NS;
+	     !result && (deadline < 0 || end < (uint64_t)deadline) && mk_now() < end;)
 		mk_pause();
 	return result;
 }

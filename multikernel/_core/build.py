@@ -51,7 +51,7 @@ def docstrings() -> str:
         for call in kind.body:
             if not isinstance(call, ast.FunctionDef) or call.name.startswith("_"):
                 continue
-            for argument in (*call.args.posonlyargs, *call.args.args):
+            for argument in (*call.args.posonlyargs, *call.args.args, *call.args.kwonlyargs):
                 argument.annotation = None
             signature = "(" + ast.unparse(call.args).replace("self", "$self", 1) + ")"
             text = f"{call.name}{signature}\n--\n\n{ast.get_docstring(call)}"

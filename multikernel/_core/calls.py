@@ -1,8 +1,8 @@
 """The calls of which a program makes millions, in Python: what the extension `_hot` does in C, over the same core.
 
-A base class of `Sender` and one of `Receiver`. Each public call here is a plain call of the method with an underscore
-in front; the C one does the common case itself (a claimed end, bytes, room or a message there) and calls that method
-for all else. The docstrings here are the C methods' as well: build.py puts them there.
+A base class each of `Sender`, `Receiver`, `Queue` and a Pipe's `Connection`. Each public call here is a plain call of
+the method with an underscore in front; the C one does the common case itself (a claimed end, bytes, room or a message
+there) and calls that method for all else. The docstrings here are the C methods' as well: build.py puts them there.
 """
 
 from __future__ import annotations
@@ -139,3 +139,75 @@ class RecvCalls:
 
     def _bind(self, address: int, *elements: Any) -> None:
         """The extension's calls would find the claimed end at this address."""
+
+
+class QueueCalls:
+    """What puts objects into a queue and gets them: base class of `Queue`."""
+
+    _put: Callable[[Any, bool, float | None], None]
+    _get: Callable[..., Any]
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put an object; waits for a place where those are limited. Copied once.
+
+        Args:
+            obj: anything that can be pickled.
+            block: False: do not wait.
+            timeout: seconds to wait; None: no limit.
+
+        Raises:
+            queue.Full: there was no place. Nothing was put.
+            ValueError: this process has closed the queue.
+            pickle.PicklingError, TypeError, and what the object's methods raise: it cannot be pickled.
+            OSError: no memory is left for it.
+        """
+        self._put(obj, block, timeout)
+
+    def get(self, block: bool = True, timeout: float | None = None, *, copy: bool = True) -> Any:
+        """Take an object; waits for one. Copied once, or not at all.
+
+        Args:
+            block: False: do not wait.
+            timeout: seconds to wait; None: no limit.
+            copy: False: the arrays of an object of more than 64 KiB are read-only views of where it was put. The memory
+                is given back when the last of them goes; others can go on putting and getting meanwhile.
+
+        Raises:
+            queue.Empty: nothing came.
+            ValueError: this process has closed the queue.
+            CorruptLane: a process has written into the queue what cannot be.
+        """
+        return self._get(block, timeout, copy=copy)
+
+    def _bind(self, put_to: int, take_from: int, hot: Any) -> None:
+        """The extension's calls would find the queue at these addresses."""
+
+
+class ConnectionCalls:
+    """What sends objects and receives them: base class of a Pipe's `Connection`."""
+
+    _send: Callable[[Any], None]
+    _recv: Callable[[], Any]
+
+    def send(self, obj: Any) -> None:
+        """Send an object, pickled; waits while the pipe is full. The data of arrays are copied once.
+
+        Raises:
+            BrokenPipeError: the other end is closed, or its process has ended.
+            OSError: this end is closed, or only receives.
+            pickle.PicklingError, TypeError, and what the object's methods raise: it cannot be pickled.
+        """
+        self._send(obj)
+
+    def recv(self) -> Any:
+        """The next object; waits for it. The data of arrays in a short message are copied twice, in a long one once.
+
+        Raises:
+            EOFError: the other end is closed, or its process has ended, and all that it had sent was received.
+            OSError: this end is closed, or only sends.
+            CorruptLane: the other side wrote what cannot be.
+        """
+        return self._recv()
+
+    def _bind(self, sender: Any, receiver: Any, hot: Any) -> None:
+        """The extension's calls would use these ends."""

@@ -1,4 +1,5 @@
-/* hot.c: the module multikernel._core._hot: base classes of Sender and Receiver whose methods are C.
+/* hot.c: the module multikernel._core._hot: base classes of Sender, Receiver, Queue and Connection
+ * whose methods are C.
  *
  * They do what is common at once, and hand everything else (an end that is not claimed yet, elements, other payloads
  * than bytes, every error) to the method of the same name with an underscore in front, which goes through cffi and is
@@ -76,6 +77,16 @@ uint32_t mk_fork_generation(void)
 int mk_membarrier_own(void)
 {
 	return core->membarrier_own();
+}
+
+int mk_queue_put_one(struct mk_queue *q, const void *record, uint64_t length)
+{
+	return core->queue_put_one(q, record, length);
+}
+
+int64_t mk_queue_try_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken)
+{
+	return core->queue_try_take(q, to, room, taken);
 }
 
 /* --- arguments -------------------------------------------------------------------------------------------------- */
@@ -246,7 +257,7 @@ static PyMethodDef functions[] = {
 
 static int add_types(PyObject *module)
 {
-	PyType_Spec *specs[] = {&mk_hot_send_spec, &mk_hot_receive_spec};
+	PyType_Spec *specs[] = {&mk_hot_send_spec, &mk_hot_receive_spec, &mk_hot_queue_spec, &mk_hot_connection_spec};
 
 	for (size_t i = 0; i < sizeof(specs) / sizeof(*specs); i++) {
 		PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);

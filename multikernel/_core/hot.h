@@ -73,6 +73,12 @@ PyObject *mk_hot_recv_elements(PyObject *self, Py_ssize_t limit, PyObject *timeo
 			       bool *slow);
 PyObject *mk_hot_recv_elements_into(PyObject *self, PyObject *array, PyObject *timeout, int64_t deadline, bool *slow);
 
-extern PyType_Spec mk_hot_send_spec, mk_hot_receive_spec;
+/* Sender.send(payload, timeout), timeout NULL: none. */
+PyObject *mk_hot_send_record(PyObject *sender, PyObject *payload, PyObject *timeout);
+
+/* The next record of a Receiver. @return NULL: *why, or 0 where an exception is set; -EINVAL: it cannot be used so */
+PyObject *mk_hot_take_record(PyObject *receiver, int64_t deadline, int *why);
+
+extern PyType_Spec mk_hot_send_spec, mk_hot_receive_spec, mk_hot_queue_spec, mk_hot_connection_spec;
 
 #endif

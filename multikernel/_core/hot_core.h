@@ -3,6 +3,7 @@
 #define MULTIKERNEL_HOT_CORE_H
 
 #include "ends.h"
+#include "multikernel/queue.h"
 
 struct mk_hot_core {
 	uint32_t size, abi, end_size, reserved; /* of this table, MK_ABI_VERSION, of struct mk_end */
@@ -19,6 +20,8 @@ struct mk_hot_core {
 	uint64_t (*now)(void);
 	uint32_t (*fork_generation)(void);
 	int (*membarrier_own)(void);
+	int (*queue_put_one)(struct mk_queue *, const void *, uint64_t);
+	int64_t (*queue_try_take)(struct mk_queue *, void *, uint64_t, struct mk_queue_taken *);
 };
 
 #endif

@@ -50,8 +50,7 @@ static PyObject *copy_of(const struct mk_message *message)
 	return payload;
 }
 
-/* @return the payload; NULL and *why: 0 where an exception is set */
-static PyObject *take_record(PyObject *self, int64_t deadline, int *why)
+PyObject *mk_hot_take_record(PyObject *self, int64_t deadline, int *why)
 {
 	struct mk_receiver *rx = receiver_of(self);
 	struct mk_message message = {0};
@@ -59,7 +58,7 @@ static PyObject *take_record(PyObject *self, int64_t deadline, int *why)
 	PyObject *payload = NULL;
 	bool in = true;
 
-	*why = mk_py_enter(&rx->end);
+	*why = rx ? mk_py_enter(&rx->end) : -EINVAL;
 	if (mk_unlikely(*why))
 		return NULL;
 	*why = next_record(rx, &message, copy, deadline, &in);
@@ -89,7 +88,7 @@ static PyObject *hot_recv(PyObject *self, PyObject *const *args, Py_ssize_t narg
 		return NULL;
 	if (mk_unlikely(!receiver_of(self) || !mk_hot_timeout(timeout, &deadline)))
 		return PyObject_CallMethod(self, "_recv", "(O)", timeout ? timeout : Py_None);
-	payload = take_record(self, deadline, &why);
+	payload = mk_hot_take_record(self, deadline, &why);
 	return mk_likely(payload) || !why ? payload : mk_hot_fail(self, why, timeout, 0);
 }
 
@@ -100,7 +99,7 @@ static PyObject *hot_try_recv(PyObject *self, PyObject *Py_UNUSED(nothing))
 
 	if (mk_unlikely(!receiver_of(self)))
 		return PyObject_CallMethod(self, "_try_recv", NULL);
-	payload = take_record(self, 0, &why);
+	payload = mk_hot_take_record(self, 0, &why);
 	if (payload || !why)
 		return payload;
 	return why == -EAGAIN ? mk_hot_nothing() : mk_hot_fail(self, why, NULL, 0);
@@ -115,7 +114,7 @@ static PyObject *hot_next(PyObject *self)
 		payload = PyObject_CallMethod(self, "_next", NULL);
 		return payload;
 	}
-	payload = take_record(self, -1, &why);
+	payload = mk_hot_take_record(self, -1, &why);
 	if (mk_likely(payload) || !why)
 		return payload;
 	if (why == -EPIPE) /* the sender is gone, and all of it was received: the iteration ends */

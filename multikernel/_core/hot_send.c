@@ -40,20 +40,13 @@ static int send_record(struct mk_sender *tx, PyObject *payload, int64_t deadline
 	return result;
 }
 
-static PyObject *hot_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+PyObject *mk_hot_send_record(PyObject *self, PyObject *payload, PyObject *timeout)
 {
 	struct mk_sender *tx = sender_of(self);
-	PyObject *payload, *timeout;
 	int64_t deadline;
 	bool in = true;
 	int result;
 
-	if (mk_likely(nargs == 1 && !names)) {
-		payload = args[0];
-		timeout = NULL;
-	} else if (mk_hot_arguments("send", args, nargs, names, "payload", &payload, &timeout)) {
-		return NULL;
-	}
 	if (mk_unlikely(!tx || !PyBytes_CheckExact(payload) || !mk_hot_timeout(timeout, &deadline)))
 		return PyObject_CallMethod(self, "_send", "OO", payload, timeout ? timeout : Py_None);
 	result = mk_py_enter(&tx->end);
@@ -65,6 +58,19 @@ static PyObject *hot_send(PyObject *self, PyObject *const *args, Py_ssize_t narg
 	if (mk_likely(!result))
 		return mk_hot_nothing();
 	return result == MK_HOT_RAISED ? NULL : mk_hot_fail(self, result, timeout, (uint64_t)PyBytes_Size(payload));
+}
+
+static PyObject *hot_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+	PyObject *payload, *timeout;
+
+	if (mk_likely(nargs == 1 && !names)) {
+		payload = args[0];
+		timeout = NULL;
+	} else if (mk_hot_arguments("send", args, nargs, names, "payload", &payload, &timeout)) {
+		return NULL;
+	}
+	return mk_hot_send_record(self, payload, timeout);
 }
 
 static PyObject *hot_try_send(PyObject *self, PyObject *payload)

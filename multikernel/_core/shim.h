@@ -727,6 +727,8 @@ static const void *mk_py_hot_core(void)
 		.now = mk_now,
 		.fork_generation = mk_fork_generation,
 		.membarrier_own = mk_membarrier_own,
+		.queue_put_one = mk_queue_put_one,
+		.queue_try_take = mk_queue_try_take,
 	};
 
 	return &core;

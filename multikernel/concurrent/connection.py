@@ -21,9 +21,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from multikernel.errors import Closed, NotOwner, Timeout
+from multikernel.shm.object_calls import ConnectionCalls
 from multikernel.shm.ring import Ring
 
-from .objects import Piece, from_record, lay_out, length_of, to_record
+from .objects import HOT, Piece, from_record, lay_out, length_of, to_record
 
 if TYPE_CHECKING:
     from multikernel.shm.receiver import Receiver
@@ -48,7 +49,7 @@ class _Seen(Exception):
     """Ends the block of a peek without taking what was seen."""
 
 
-class Connection:
+class Connection(ConnectionCalls):
     """One end of a `Pipe`, with the methods of `multiprocessing.connection.Connection`.
 
     Until its first use it may be passed to a child process, any way that multiprocessing starts one, and closed here.
@@ -59,8 +60,8 @@ class Connection:
     def __init__(self, sender: Sender | None, receiver: Receiver | None) -> None:
         self._tx = sender
         self._rx = receiver
-        self._send: Callable[[Any], None] | None = None  # of the sender, once that is claimed
-        self._recv: Callable[[], Any] | None = None
+        self._tx_send: Callable[[Any], None] | None = None  # of the sender, once that is claimed
+        self._rx_recv: Callable[[], Any] | None = None
         self._look_again = 0.0
         self._ended = False  # a receive has seen it: who no longer sends does not receive
         self._closed = False
@@ -68,19 +69,14 @@ class Connection:
 
     # --- sending
 
-    def send(self, obj: Any) -> None:
-        """Send an object, pickled; waits while the pipe is full. The data of arrays are copied once.
+    def _send(self, obj: Any) -> None:
+        if self._tx_send is None:
+            self._claim_sender()
+        self._send_record(to_record(obj))
 
-        Raises:
-            BrokenPipeError: the other end is closed, or its process has ended.
-            OSError: this end is closed, or only receives.
-            pickle.PicklingError, TypeError, and what the object's methods raise: it cannot be pickled.
-        """
-        send = self._send or self._claim_sender()
-        record = to_record(obj)
-        now = monotonic()
-        if now > self._look_again:
-            self._look(now)
+    def _send_record(self, record: bytes | list[Piece]) -> None:
+        send = self._tx_send or self._claim_sender()
+        self._look(monotonic())
         if isinstance(record, bytes):
             if len(record) <= LONGEST:
                 send(record)
@@ -100,7 +96,7 @@ class Connection:
             ValueError: a part of `buf` that is not there.
             BrokenPipeError, OSError: as `send`.
         """
-        send = self._send or self._claim_sender()
+        send = self._tx_send or self._claim_sender()
         self._look(monotonic())
         view = memoryview(buf).cast("B")
         if offset < 0:
@@ -144,15 +140,9 @@ class Connection:
 
     # --- receiving
 
-    def recv(self) -> Any:
-        """The next object; waits for it. The data of arrays in a short message are copied twice, in a long one once.
-
-        Raises:
-            EOFError: the other end is closed, or its process has ended, and all that it had sent was received.
-            OSError: this end is closed, or only sends.
-            CorruptLane: the other side wrote what cannot be.
-        """
-        record = self._record()
+    def _recv(self, first: bytes | None = None) -> Any:
+        """`recv`, after `first` was received if that is given."""
+        record = self._record(first)
         # What came in parts is in memory that can be written, and nobody else's: arrays can stay there.
         copy = isinstance(record, bytes)
         return from_record(memoryview(record)[1:] if record[0] == _RAW else record, copy=copy)
@@ -205,7 +195,7 @@ class Connection:
         Args:
             timeout: seconds to wait for that; None: no limit.
         """
-        if self._recv is None:
+        if self._rx_recv is None:
             self._claim_receiver()
         rx = self._rx
         assert rx is not None
@@ -217,9 +207,9 @@ class Connection:
         except Timeout:
             return False
 
-    def _record(self) -> bytes | bytearray:
-        """The next record, whole, in memory that is nobody else's."""
-        recv = self._recv or self._claim_receiver()
+    def _record(self, first: bytes | None = None) -> bytes | bytearray:
+        """The next record, whole, in memory that is nobody else's; `first` was received of it, or before it."""
+        recv = self._rx_recv or self._claim_receiver()
         try:
             while True:
                 record: bytes
@@ -227,13 +217,14 @@ class Connection:
                     whole = self._parts(*self._long)
                     if whole is not None:
                         return whole
-                record = recv()
+                record, first = first or recv(), None
                 if record[0] == _LONG:
-                    self._long = bytearray(_LENGTH.unpack(record)[1]), 0
+                    self._set_long((bytearray(_LENGTH.unpack(record)[1]), 0))
                 elif record[0] != _PART:
                     return record
         except Closed:
             self._ended, self._look_again = True, 0.0  # a dying process closes one thing after another
+            self._open_way()
             raise EOFError(_ENDED) from None
 
     def _parts(self, whole: bytearray, at: int) -> bytearray | None:
@@ -249,10 +240,14 @@ class Connection:
                     at += len(view) - 1
                     self._long = whole, at
         except _Seen:
-            self._long = None
+            self._set_long(None)
             return None
-        self._long = None
+        self._set_long(None)
         return whole
+
+    def _set_long(self, record: tuple[bytearray, int] | None) -> None:
+        self._long = record
+        self._open_way()
 
     # --- either
 
@@ -275,7 +270,8 @@ class Connection:
         Idempotent. Also done when the end is garbage-collected.
         """
         self._closed = True
-        self._send = self._recv = None
+        self._tx_send = self._rx_recv = None
+        self._open_way()
         for end in (self._tx, self._rx):
             if end is not None:
                 end.close()
@@ -299,15 +295,22 @@ class Connection:
         self._claim()
         if self._tx is None:
             raise OSError("connection is read-only")
-        self._send = self._tx.send
-        return self._send
+        self._tx_send = self._tx.send
+        self._open_way()
+        return self._tx_send
 
     def _claim_receiver(self) -> Callable[[], Any]:
         self._claim()
         if self._rx is None:
             raise OSError("connection is write-only")
-        self._recv = self._rx.recv
-        return self._recv
+        self._rx_recv = self._rx.recv
+        self._open_way()
+        return self._rx_recv
+
+    def _open_way(self) -> None:
+        """Let the calls in C use what is claimed and open; the next send looks at the other end."""
+        receives = self._rx_recv is not None and self._long is None
+        self._bind(self._tx if self._tx_send is not None else None, self._rx if receives else None, HOT)
 
     def _claim(self) -> None:
         """Claim both directions at once, so that the other end learns of ours in both."""
@@ -323,7 +326,8 @@ class Connection:
         else:
             assert self._rx is not None
             self._rx.close()
-            self._rx = self._recv = None
+            self._rx = self._rx_recv = None
+            self._open_way()
         raise OSError("bad message length")
 
     def __enter__(self) -> Self:
@@ -345,7 +349,7 @@ class Connection:
 
     def __repr__(self) -> str:
         directions = [name for name, end in (("sends", self._tx), ("receives", self._rx)) if end is not None]
-        state = "closed" if self._closed else "claimed" if self._send or self._recv else "not claimed"
+        state = "closed" if self._closed else "claimed" if self._tx_send or self._rx_recv else "not claimed"
         return f"<Connection that {' and '.join(directions)}, {state}>"
 
 

@@ -23,7 +23,7 @@ import pickle
 import struct
 from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Piece: TypeAlias = bytes | bytearray | memoryview
 """Part of a record: contiguous bytes, not copied yet. Valid until the object that was pickled is changed."""
@@ -53,18 +53,21 @@ class _File:
         self.write = write
 
 
-class _Encoder:
+class _Encoder(NamedTuple):
     """A pickler that is used again and again: making one costs more than a small object."""
 
-    __slots__ = ("buffers", "dump", "forget", "pieces")
+    dump: Callable[[Any], None]
+    forget: Callable[[], None]
+    pieces: list[Piece]
+    buffers: list[pickle.PickleBuffer]
 
-    def __init__(self) -> None:
-        self.pieces: list[Piece] = []
-        self.buffers: list[pickle.PickleBuffer] = []
-        pickler = pickle.Pickler(_File(self.pieces.append), 5, buffer_callback=self.buffers.append)
-        pickler.dispatch_table = _Reducers()  # type: ignore[assignment] # all that is asked of it is an item
-        self.dump = pickler.dump
-        self.forget = pickler.clear_memo
+
+def _encoder() -> _Encoder:
+    pieces: list[Piece] = []
+    buffers: list[pickle.PickleBuffer] = []
+    pickler = pickle.Pickler(_File(pieces.append), 5, buffer_callback=buffers.append)
+    pickler.dispatch_table = _Reducers()  # type: ignore[assignment] # all that is asked of it is an item
+    return _Encoder(pickler.dump, pickler.clear_memo, pieces, buffers)
 
 
 # They hold nothing and are reduced by nobody: the short way is right for them.
@@ -88,7 +91,7 @@ def to_record(value: Any) -> bytes | list[Piece]:
     try:
         encoder = _encoders.pop()
     except IndexError:
-        encoder = _Encoder()
+        encoder = _encoder()
     encoder.dump(value)  # after an exception the encoder is not used again
     encoder.forget()  # it would keep the objects alive, and refer to them in the next pickle
     pieces = encoder.pieces
@@ -96,10 +99,16 @@ def to_record(value: Any) -> bytes | list[Piece]:
         record = pieces.pop()
         _encoders.append(encoder)
         return record  # type: ignore[return-value] # a pickle of one piece is bytes
-    stream, buffers = pieces.copy(), encoder.buffers.copy()
-    pieces.clear()
-    encoder.buffers.clear()
+    record_in_pieces = _in_pieces(encoder)
     _encoders.append(encoder)
+    return record_in_pieces
+
+
+def _in_pieces(encoder: _Encoder) -> list[Piece]:
+    """Take what an encoder has made; it can be used again."""
+    stream, buffers = encoder.pieces.copy(), encoder.buffers.copy()
+    encoder.pieces.clear()
+    encoder.buffers.clear()
     return _with_buffers(stream, buffers) if buffers else stream
 
 
@@ -157,3 +166,7 @@ def from_record(record: bytes | bytearray | memoryview, *, copy: bool = True) ->
         buffers.append(bytearray(part) if copy else part)
         at += size
     return pickle.loads(stream, buffers=buffers)  # noqa: TID251 # both ends are one program
+
+
+HOT = (_encoder, _in_pieces, pickle.dumps, from_record, pickle.loads)  # noqa: TID251 # both ends are one program
+"""What `to_record` and `from_record` are made of, for the calls that do the same in C (hot_objects.c)."""

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import threading
 import types
+import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import context, util
 from queue import Empty, Full
 from typing import Any
 
+from multikernel.shm.object_calls import QueueCalls
 from multikernel.shm.shared_queue import LONGEST, Outside, SharedQueue
 from multikernel.shm.waiting import AT_ONCE, deadline
 
-from .objects import Piece, from_record, length_of, to_record
+from .objects import HOT, Piece, from_record, length_of, to_record
 
 Item = bytes | Sequence[Piece] | Outside
 """An object on its way into a queue."""
+
+PATIENCE = 0.001
+"""Seconds that a put waits for room before a thread does, which would share the interpreter with it."""
 
 FOREVER = -1
 """The deadline of a call without one."""
@@ -64,7 +69,7 @@ def _object(core: SharedQueue, record: memoryview | bytearray | Outside, *, copy
     return from_record(record, copy=False)  # in memory that can be written and is nobody else's: arrays stay in it
 
 
-class Queue:
+class Queue(QueueCalls):
     """A queue of objects between any number of threads and processes: `multiprocessing.Queue`.
 
     It reaches a process by being inherited, as there: by fork, or as an argument of a `multiprocessing.Process`. Each
@@ -72,10 +77,11 @@ class Queue:
     A process that is killed blocks nobody: with one that was getting an object, at most that object is lost; one that
     was putting has put it whole or not at all. That is known within some tens of milliseconds.
 
-    An object is pickled in `put`, which raises if that fails: there it is pickled later, and lost. While there is room
-    in the lane (256 KiB, or 2048 objects; long ones lie outside of it) it is on its way when `put` returns, and stays
-    in the queue whatever becomes of this process. Only when the lane is full, a thread is started that puts what
-    follows, in order, as room comes; from then on a process that ends waits for it, unless `cancel_join_thread`.
+    An object is pickled in `put`, which raises if that fails: there it is pickled later, and lost. While there is
+    room in the lane (256 KiB, or 2048 objects; long ones lie outside of it) it is on its way when `put` returns,
+    and stays in the queue whatever becomes of this process. Only when the lane stays full for a millisecond, a
+    thread is started that puts what follows, in order, as room comes; from then on a process that ends waits for
+    it, unless `cancel_join_thread`.
 
     Args:
         maxsize: most objects in it, put or still with that thread; 0 or less: any number.
@@ -93,29 +99,21 @@ class Queue:
         self._core = core
         self._limited = core.places > 0
         self._closed = False
-        self._spill = _Spill(core)
+        self._spill = _Spill(core, weakref.WeakMethod(self._open_way))
+        self._open_way()
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put an object; waits for a place where those are limited. Copied once.
-
-        Args:
-            obj: anything that can be pickled.
-            block: False: do not wait.
-            timeout: seconds to wait; None: no limit.
-
-        Raises:
-            queue.Full: there was no place. Nothing was put.
-            ValueError: this process has closed the queue.
-            pickle.PicklingError, TypeError, and what the object's methods raise: it cannot be pickled.
-            OSError: no memory is left for it.
-        """
+    def _put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
+        self._put_record(to_record(obj), block, timeout)
+
+    def _put_record(self, record: bytes | list[Piece], block: bool = True, timeout: float | None = None) -> None:
+        if self._closed:  # while it was pickled
+            raise ValueError(f"Queue {self!r} is closed")
         core, spill = self._core, self._spill
-        record = to_record(obj)
         if not self._limited and isinstance(record, bytes) and len(record) <= LONGEST:  # the ordinary case
             # Without the lock: what this thread has spilled is seen here, and order between threads is not promised.
-            if spill.items or core.put_bytes(record, len(record)):
+            if spill.items or not self._put_soon(core, record):
                 with core.putting:
                     spill.put(record)
             return
@@ -138,23 +136,26 @@ class Queue:
                 core.forget(item)
             raise
 
-    def get(self, block: bool = True, timeout: float | None = None, *, copy: bool = True) -> Any:
-        """Take an object; waits for one. Copied once, or not at all.
+    @staticmethod
+    def _put_soon(core: SharedQueue, record: bytes) -> bool:
+        """Put it, if there is room within PATIENCE."""
+        if not core.put_bytes(record, len(record)):
+            return True
+        return core.wait_for_room(core.tail, deadline(PATIENCE)) and not core.put_bytes(record, len(record))
 
-        Args:
-            block: False: do not wait.
-            timeout: seconds to wait; None: no limit.
-            copy: False: the arrays of an object of more than 64 KiB are read-only views of where it was put. The memory
-                is given back when the last of them goes; others can go on putting and getting meanwhile.
-
-        Raises:
-            queue.Empty: nothing came.
-            ValueError: this process has closed the queue.
-            CorruptLane: a process has written into the queue what cannot be.
-        """
+    def _get(self, block: bool = True, timeout: float | None = None, *, copy: bool = True) -> Any:
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
         return _get(self._core, (FOREVER if timeout is None else deadline(timeout)) if block else AT_ONCE, copy=copy)
+
+    def _get_outside(self, offset: int, length: int) -> Any:
+        """The object of a record that was taken and lies outside."""
+        return _object(self._core, Outside(offset, length), copy=True)
+
+    def _open_way(self) -> None:
+        """Let the calls in C put, unless there is more to it: places, or what the thread has to put before."""
+        address = 0 if self._closed else self._core.address
+        self._bind(0 if self._limited or self._spill.items else address, address, HOT)
 
     def put_nowait(self, obj: Any) -> None:
         """`put(obj, False)`."""
@@ -181,6 +182,7 @@ class Queue:
     def close(self) -> None:
         """This process will neither put nor get any more. What it has put stays. Idempotent."""
         self._closed = True
+        self._open_way()
         with self._core.putting:
             self._spill.close()
 
@@ -213,22 +215,34 @@ class _Spill:
     parent's to put.
     """
 
-    def __init__(self, core: SharedQueue) -> None:
+    def __init__(self, core: SharedQueue, changed: Callable[[], Callable[[], None] | None]) -> None:
         self._core = core
+        self._changed = changed  # a weak reference to what is called when there are items, or none any more
         self.join_at_exit = True
         self._closed = False
         self._clear()
-        util.register_after_fork(self, _Spill._clear)
+        util.register_after_fork(self, _Spill._forget)
 
     def _clear(self) -> None:
         self.items: deque[bytes | Outside] = deque()
         self._thread: threading.Thread | None = None
+
+    def _forget(self) -> None:
+        self._clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        changed = self._changed()
+        if changed is not None:
+            changed()
 
     def put(self, item: Item) -> None:
         """Put an item behind all others of this process."""
         if not self.items and self._core.put(item):
             return
         self.items.append(item if isinstance(item, (bytes, Outside)) else b"".join(item))
+        if len(self.items) == 1:
+            self._tell()
         if self._thread is None:
             self._start()
 
@@ -247,6 +261,8 @@ class _Spill:
                     return
                 if core.put(self.items[0]):
                     self.items.popleft()
+                    if not self.items:
+                        self._tell()
                     continue
                 tail = core.tail
             core.wait_for_room(tail, FOREVER)

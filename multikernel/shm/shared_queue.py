@@ -66,6 +66,8 @@ class SharedQueue:
         self._queue = slot[0]
         self.put_bytes: Callable[[bytes, int], int] = partial(lib.mk_queue_put_one, self._queue)
         """`put` of bytes and their length without a call in between: 0 when done. Anything else is for `put` to do."""
+        self.address = int(ffi.cast("uintptr_t", self._queue))
+        """Of the queue, for the calls in C."""
         self.rooms: list[Room] = []
         """Those that nobody uses."""
         _all.add(self)

@@ -191,6 +191,9 @@ struct mk_queue_taken {
 MK_API int64_t mk_queue_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken,
 			     int64_t deadline);
 
+/* As mk_queue_take, and never sleeps. @return also -EBUSY: somebody else is taking, for longer than that should last */
+MK_API int64_t mk_queue_try_take(struct mk_queue *q, void *to, uint64_t room, struct mk_queue_taken *taken);
+
 /* Records that were put, or given a place, and not taken. */
 MK_API uint64_t mk_queue_count(struct mk_queue *q);
 
