@@ -212,7 +212,8 @@ static void settle(struct mk_receiver *rx, PyObject *array, Py_buffer *view, con
 		mk_unpeek(rx);
 		return;
 	}
-	memcpy(view->buf, at, (size_t)view->len);
+	if (view->len) /* else there may be no memory to copy from */
+		memcpy(view->buf, at, (size_t)view->len);
 	mk_release(rx);
 	PyBuffer_Release(view);
 }
