@@ -144,8 +144,11 @@ class Connection:
 
     # --- receiving
 
-    def recv(self) -> Any:
+    def recv(self, *, copy: bool = True) -> Any:
         """The next object; waits for it. The data of arrays in a short message are copied twice, in a long one once.
+
+        Args:
+            copy: False: once in a short one, too. Arrays of it are then read-only, and keep the message alive.
 
         Raises:
             EOFError: the other end is closed, or its process has ended, and all that it had sent was received.
@@ -154,7 +157,7 @@ class Connection:
         """
         record = self._record()
         # What came in parts is in memory that can be written, and nobody else's: arrays can stay there.
-        copy = isinstance(record, bytes)
+        copy = copy and isinstance(record, bytes)
         return from_record(memoryview(record)[1:] if record[0] == _RAW else record, copy=copy)
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
