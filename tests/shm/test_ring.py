@@ -760,26 +760,3 @@ def test_what_was_claimed_elsewhere_is_not_claimed_twice(ring):
             second.send(b"y")
         with ring.receiver() as rx:
             assert rx.recv() == b"x"
-
-
-@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="ASan ends the process where memory ends")
-def test_memory_that_ends_in_the_middle_of_a_batch_loses_nothing():
-    """What was taken before the message that is too long is given out; that one waits until there is memory."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    sent = [b"%d" % n for n in range(300)] + [bytes(40 << 20)]
-    with mk.Ring("64M") as ring, ring.sender() as tx, ring.receiver() as rx:
-        tx.send_many([b"claims the other side", *sent])
-        rx.recv()
-        with open("/proc/self/statm") as file:
-            used = int(file.read().split()[0]) * mmap.PAGESIZE
-        resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), hard))
-        try:
-            got = rx.recv_many(1000)
-            got += rx.recv_many(300 - len(got)) if len(got) < 300 else []  # where a batch is smaller
-            with pytest.raises(MemoryError):
-                rx.recv_many(1)
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        assert len(got) == 300
-        got += rx.recv_many(1000)
-        assert got == sent
