@@ -80,6 +80,8 @@ def _measure(rows: tuple[str, ...], rounds: int, cpus: tuple[int, ...] | None, k
     two = tuple(allowed()[:2]) if cpus is None else cpus
     if len(two) != 2:
         raise click.UsageError(f"two cpus are needed, not {len(two)}")
+    if kept is not None and not kept.parent.is_dir():
+        raise click.UsageError(f"--json {kept}: there is no directory {kept.parent} to write into")
     found = Run(this_machine(), rounds, list(two))
     if kept is not None and kept.exists():
         found = _load(kept).without(chosen)

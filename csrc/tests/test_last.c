@@ -91,6 +91,25 @@ static void words_that_cannot_be_are_left_to_the_ring(void)
 	}
 }
 
+/* Where the index wraps to 0 the end of a record is the same number as "no words". */
+static void at_the_wrap_of_the_index_words_that_are_being_written_are_not_taken(void)
+{
+	struct both b = both_at(CAPACITY, 0, (uint64_t)0 - mk_record_size(8));
+	uint64_t copy[MK_LAST_WORDS];
+	struct mk_message m = {0};
+
+	CHECK_EQ(mk_send(b.tx, MK_MSG_USER, 0, 1, "eight bt", 8), 0);
+	CHECK_EQ(mk_load_relaxed(&b.tx->own->head), 0);
+	/* The next send has got as far as this, L1 and half of L2. */
+	mk_store_relaxed(&b.tx->own->last_end, 0);
+	mk_store_relaxed(&b.tx->own->last[1], 2);
+	CHECK(!mk_peek_last(b.rx, &m, copy));
+	CHECK_EQ(mk_peek(b.rx, &m), 0);
+	CHECK_EQ(m.id, 1);
+	CHECK(!memcmp(m.payload, "eight bt", 8));
+	both_close(&b);
+}
+
 /* A lane of records of which three in four are short, some so quickly after each other that the words change under who
  * reads them: each is numbered, and filled with its number. */
 struct stream {
@@ -151,6 +170,7 @@ static const struct test tests[] = {
 	TEST(what_was_taken_from_there_and_not_released_comes_again_from_the_ring),
 	TEST(a_longer_one_and_more_than_one_are_not),
 	TEST(words_that_cannot_be_are_left_to_the_ring),
+	TEST(at_the_wrap_of_the_index_words_that_are_being_written_are_not_taken),
 	TEST(of_a_stream_each_record_comes_once_and_whole_wherever_it_is_taken_from),
 };
 

@@ -188,6 +188,7 @@ class ConnectionCalls:
 
     _send: Callable[[Any], None]
     _recv: Callable[[], Any]
+    _recv_uncopied: Callable[[], Any]
 
     def send(self, obj: Any) -> None:
         """Send an object, pickled; waits while the pipe is full. The data of arrays are copied once.
@@ -199,15 +200,18 @@ class ConnectionCalls:
         """
         self._send(obj)
 
-    def recv(self) -> Any:
+    def recv(self, *, copy: bool = True) -> Any:
         """The next object; waits for it. The data of arrays in a short message are copied twice, in a long one once.
+
+        Args:
+            copy: False: once in a short one, too. Arrays of it are then read-only, and keep the message alive.
 
         Raises:
             EOFError: the other end is closed, or its process has ended, and all that it had sent was received.
             OSError: this end is closed, or only sends.
             CorruptLane: the other side wrote what cannot be.
         """
-        return self._recv()
+        return self._recv() if copy else self._recv_uncopied()
 
     def _bind(self, sender: Any, receiver: Any, hot: Any) -> None:
         """The extension's calls would use these ends."""

@@ -29,12 +29,30 @@ static PyObject *hot_send(PyObject *self, PyObject *const *args, Py_ssize_t narg
 	return result;
 }
 
-static PyObject *hot_recv(PyObject *self, PyObject *Py_UNUSED(nothing))
+/* The argument of `recv(*, copy=True)`. @return 1: copy; 0: do not; -1 and an exception */
+static int copies(PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+	if (nargs) {
+		PyErr_Format(PyExc_TypeError, "recv() takes no positional arguments (%zd given)", nargs);
+		return -1;
+	}
+	if (!names || !PyTuple_Size(names))
+		return 1;
+	if (PyTuple_Size(names) > 1 || PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "copy")) {
+		PyErr_SetString(PyExc_TypeError, "recv() takes no keyword argument but 'copy'");
+		return -1;
+	}
+	return PyObject_IsTrue(args[0]);
+}
+
+static PyObject *hot_recv(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
 	struct mk_hot_objects *objects = mk_hot_objects_of(self);
 	PyObject *record, *result;
-	int why;
+	int why = copies(args, nargs, names);
 
+	if (mk_unlikely(why <= 0))
+		return why ? NULL : PyObject_CallMethod(self, "_recv_uncopied", NULL);
 	if (mk_unlikely(!mk_load_acquire(&objects->receives)))
 		return PyObject_CallMethod(self, "_recv", NULL);
 	record = mk_hot_take_record(objects->receiver, -1, &why);
@@ -71,7 +89,7 @@ static PyObject *connection_bind(PyObject *self, PyObject *args)
 
 static PyMethodDef connection_methods[] = {
 	{"send", MK_HOT_FAST(hot_send), METH_FASTCALL | METH_KEYWORDS, DOC_ConnectionCalls_send},
-	{"recv", hot_recv, METH_NOARGS, DOC_ConnectionCalls_recv},
+	{"recv", MK_HOT_FAST(hot_recv), METH_FASTCALL | METH_KEYWORDS, DOC_ConnectionCalls_recv},
 	{"_bind", connection_bind, METH_VARARGS,
 	 "_bind($self, sender, receiver, hot)\n--\n\n"
 	 "A claimed Sender and Receiver, None: not for calls in C. hot: of concurrent/objects.py."},

@@ -244,7 +244,8 @@ static void settle(struct mk_receiver *rx, PyObject *array, Py_buffer *view, con
 		mk_unpeek(rx);
 		return;
 	}
-	copy(view->buf, at, (size_t)view->len);
+	if (view->len) /* else there may be no memory to copy from */
+		copy(view->buf, at, (size_t)view->len);
 	mk_release(rx);
 	fetch_ahead(rx);
 	PyBuffer_Release(view);

@@ -182,8 +182,11 @@ static PyObject *take_records(struct mk_receiver *rx, Py_ssize_t limit, int64_t 
 	do {
 		Py_ssize_t count = take_step(rx, &message, payloads, left < STEP_RECORDS ? left : STEP_RECORDS);
 
-		if (count < 0)
+		if (count < 0) {
+			if (list) /* what was taken before is given out; who asks again meets the error again */
+				PyErr_Clear();
 			break;
+		}
 		left -= count;
 		if (!list)
 			list = list_of(payloads, count);

@@ -140,6 +140,11 @@ class Connection(ConnectionCalls):
 
     # --- receiving
 
+    def _recv_uncopied(self) -> Any:
+        """`recv(copy=False)`."""
+        record = self._record(None)
+        return from_record(memoryview(record)[1:] if record[0] == _RAW else record, copy=False)
+
     def _recv(self, first: bytes | None = None) -> Any:
         """`recv`, after `first` was received if that is given."""
         record = self._record(first)

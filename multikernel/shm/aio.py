@@ -11,20 +11,35 @@ import itertools
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from multikernel.errors import Closed, NotOwner
 
-if TYPE_CHECKING:
-    from .lane import LaneEnd
-
 T = TypeVar("T")
+
+
+class End(Protocol):
+    """What a task can wait for: a lane, or an end that is made of several."""
+
+    @property
+    def role(self) -> str:
+        """What errors call it."""
+
+    def fileno(self) -> int:
+        """Readable while it has news."""
+
+    def on_close(self, call: Callable[[], object]) -> None:
+        """Call this when it has been closed here."""
+
+    def not_on_close(self, call: Callable[[], object]) -> None:
+        """Do not."""
+
 
 EAGER = 64
 """Messages after which an `async for` lets other tasks run, if it has not had to wait."""
 
 
-async def done(attempt: Callable[[], T | None], lane: LaneEnd, *, alone: bool = True) -> T:
+async def done(attempt: Callable[[], T | None], lane: End, *, alone: bool = True) -> T:
     """What `attempt()` gives, as soon as that is not None. It is tried again whenever `lane` has news.
 
     Args:
@@ -76,7 +91,7 @@ class Tasks:
         return bool(self._futures)
 
     @contextmanager
-    def joined(self, lane: LaneEnd, *, alone: bool) -> Iterator[None]:
+    def joined(self, lane: End, *, alone: bool) -> Iterator[None]:
         """A block in which this task may sleep for news."""
         loop = asyncio.get_running_loop()
         if self._joined and (loop is not self._loop or (alone and self._alone)):
@@ -92,7 +107,7 @@ class Tasks:
             if alone:
                 self._alone = False
 
-    async def news(self, lane: LaneEnd) -> None:
+    async def news(self, lane: End) -> None:
         """Sleep until there may be news: the lane has some, it was closed here, or `wake`."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
@@ -132,10 +147,10 @@ class Tasks:
             self._loop.remove_reader(fd)
 
 
-_tasks: weakref.WeakKeyDictionary[LaneEnd, Tasks] = weakref.WeakKeyDictionary()
+_tasks: weakref.WeakKeyDictionary[End, Tasks] = weakref.WeakKeyDictionary()
 
 
-def tasks_of(lane: LaneEnd) -> Tasks:
+def tasks_of(lane: End) -> Tasks:
     """The tasks that wait for a lane."""
     found = _tasks.get(lane)
     if found is None:

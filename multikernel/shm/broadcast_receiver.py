@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from multikernel._core import failure, ffi, lib
@@ -99,6 +99,17 @@ class BroadcastReceiver(FanEnd):
         if fd < 0:
             self._fail(fd)
         return fd
+
+    async def arecv(self) -> bytes:
+        """As `recv`, in asyncio: other tasks run while the ring is empty. One task at a time (NotOwner)."""
+        from .aio import done
+
+        return await done(self.try_recv, self)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        from .aio import each
+
+        return each(self.arecv)
 
     def _take(self, limit: int, until: int) -> list[bytes]:
         c = self._claimed()

@@ -32,6 +32,7 @@ class FanEnd:
         self._c: Any = None  # what the core has of it, once it is claimed
         self._owner = 0  # pid of who claimed it
         self._closed = False
+        self._told: set[Callable[[], object]] = set()  # when it is closed here
 
     def _claimed(self) -> Any:
         """The end in C, claimed for this process by the first call."""
@@ -73,6 +74,16 @@ class FanEnd:
             self._let_go()
         self._closed = True
         self._bundle.close()
+        while self._told:
+            self._told.pop()()
+
+    def on_close(self, call: Callable[[], object]) -> None:
+        """Call `call()` when this end has been closed here, unless `not_on_close(call)` came first."""
+        self._told.add(call)
+
+    def not_on_close(self, call: Callable[[], object]) -> None:
+        """Take `on_close` back."""
+        self._told.discard(call)
 
     def _pass_on(self) -> tuple[Any, ...]:
         """What the end is made of again elsewhere. NotOwner if it was claimed."""

@@ -170,6 +170,11 @@ class LaneReceiver(LaneEnd):
                         Record(ffi.buffer(m.payload, m.length)[:], m.type, m.subtype, m.id) for m in messages[0:count]
                     ]
                     lib.mk_py_release(self._rx)
+            except MemoryError:
+                self.recover()
+                if records:  # they are given out; who asks again meets the error again
+                    break
+                raise
             except BaseException:
                 self.recover()
                 raise

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from multikernel._core import failure, ffi, lib
@@ -113,6 +113,40 @@ class MailboxReceiver(FanEnd):
             self._fail(fd)
         return fd
 
+    def has_news(self) -> bool:
+        """Whether a receive would not wait, for `wait`: it claims the end, and takes in senders that have come."""
+        c = self._claimed()
+        while self._pending is None:
+            try:
+                code = lib.mk_py_mailbox_peek(c, self._messages, 1, self._number, AT_ONCE)
+                if code == 0:
+                    self._admit_all(c)
+            except MultikernelError as error:
+                self._pending = error
+                continue
+            finally:
+                lib.mk_py_mailbox_recover(c)
+            if code in (-errno.EAGAIN, -errno.ETIMEDOUT):
+                return False
+            if code > 0 or code == -errno.EPIPE:
+                break
+            if code == -errno.EBADMSG:
+                self._pending = self._corrupt()
+            elif code not in (0, -errno.EINTR):
+                self._fail(code)
+        return True
+
+    async def arecv(self) -> bytes:
+        """As `recv`, in asyncio: other tasks run while the mailbox is empty. One task at a time (NotOwner)."""
+        from .aio import done
+
+        return await done(self.try_recv, self)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        from .aio import each
+
+        return each(self.arecv)
+
     @property
     def senders(self) -> tuple[int, ...]:
         """The numbers of the senders that are there, by what is known now: who has gone leaves when that is noticed."""
@@ -169,15 +203,19 @@ class MailboxReceiver(FanEnd):
         if code == -errno.EPIPE:
             raise Closed("all senders of this mailbox are gone, and it is closed for new ones")
         if code == -errno.EBADMSG:
-            value = ffi.new("uint64_t *")
-            what = _WRONG.get(lib.mk_py_mailbox_bad(self._c, value), "word")
-            raise CorruptLane(
-                f"sender {self._number[0]} wrote a {what} that cannot be: {value[0]:#x}. It is cut off",
-                what=what,
-                value=value[0],
-                sender=self._number[0],
-            )
+            raise self._corrupt()
         self._fail(code)
+
+    def _corrupt(self) -> CorruptLane:
+        """What a sender did that has just been cut off."""
+        value = ffi.new("uint64_t *")
+        what = _WRONG.get(lib.mk_py_mailbox_bad(self._c, value), "word")
+        return CorruptLane(
+            f"sender {self._number[0]} wrote a {what} that cannot be: {value[0]:#x}. It is cut off",
+            what=what,
+            value=value[0],
+            sender=self._number[0],
+        )
 
     # --- claiming, and what comes by the door
 

@@ -35,6 +35,7 @@ class Waitable(Protocol):
     """What can be waited for without a descriptor.
 
     It may also have `has_news() -> bool`: whether it has something now. Without it, it has when one of its lanes has.
+    What is waited for by its descriptor may have that, too: it is asked first, and when the descriptor is readable.
     """
 
     def waits_on(self) -> Sequence[LaneEnd]:
@@ -111,6 +112,8 @@ class Group:
             if not hasattr(each, "waits_on"):
                 descriptor(each)
                 self._plain.append(number)
+                if hasattr(each, "has_news"):
+                    self._inquired.append(number)
                 continue
             for lane in each.waits_on():
                 self._where.append((number, places.setdefault(lane, len(places))))
@@ -178,7 +181,8 @@ class Group:
             # What woke a link may be no message: an IPI, a reply that is late, a word from the host.
             chosen[number] = number in news or (chosen[number] and objects[number].has_news())
         for place, number in enumerate(self._plain, 1):
-            chosen[number] = _is_ready(self._fds[place].fd, self._fds[place].revents)
+            ready = _is_ready(self._fds[place].fd, self._fds[place].revents)
+            chosen[number] = number in news or (ready and _has_news(objects[number]))
         return any(chosen)
 
     def keep(self, objects: tuple[Any, ...]) -> None:
@@ -224,6 +228,11 @@ def descriptor(what: Any) -> int:
     return fd
 
 
+def _has_news(what: Any) -> bool:
+    """Whether what has a readable descriptor has something: of a mailbox it may be a sender that came or went."""
+    return not hasattr(what, "has_news") or what.has_news()
+
+
 def _is_ready(fd: int, events: int) -> bool:
     if events & lib.POLLNVAL:
         raise OSError(errno.EBADF, f"waiting for descriptor {fd}, which is not open")
@@ -238,13 +247,16 @@ def _poll(objects: tuple[Any, ...], until: int) -> bytes:
     poll = select.poll()
     for fd in fds:
         poll.register(fd, select.POLLIN)
-    found: dict[int, int] = {}
-    while not found:
+    while True:
+        news = [hasattr(each, "has_news") and each.has_news() for each in objects]
         left = None if until < 0 else max(until - time.monotonic_ns(), 0) / 1e6
-        found = dict(poll.poll(left if left is None else min(left, _LONGEST_POLL_MS)))
-        if is_over(until):
-            break
-    return bytes(_is_ready(fd, found.get(fd, 0)) for fd in fds)
+        found = dict(poll.poll(0 if any(news) else left if left is None else min(left, _LONGEST_POLL_MS)))
+        chosen = bytes(
+            has or (_is_ready(fd, found.get(fd, 0)) and _has_news(each))
+            for has, fd, each in zip(news, fds, objects, strict=True)
+        )
+        if any(chosen) or is_over(until):
+            return chosen
 
 
 def wait_set(ends: Iterable[Any]) -> Any:

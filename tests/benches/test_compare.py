@@ -346,6 +346,13 @@ def test_the_command_refuses_what_there_is_not_with_what_there_is():
     assert CliRunner().invoke(main, ["M6", "--from", "run.json"]).exit_code == 2
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
+    result = CliRunner().invoke(main, ["M14", "--json", str(tmp_path / "nowhere" / "run.json")])
+    assert result.exit_code == 2
+    assert "there is no directory" in result.output
+    assert "M14:" not in result.output
+
+
 def test_a_kept_run_is_shown_and_reported_without_measuring(tmp_path):
     a_run().save(tmp_path / "run.json")
     page = tmp_path / "page.md"

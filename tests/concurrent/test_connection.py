@@ -60,6 +60,23 @@ def test_objects_of_any_length_go_both_ways(ends, value):
         sending.join()
 
 
+@pytest.mark.parametrize("count", [10, 1_000_000])
+def test_arrays_stay_in_the_message_where_no_copy_is_asked_for(ends, count):
+    a, b = ends
+    array = np.arange(count, dtype=np.float64)
+    sending = threading.Thread(target=a.send, args=({"a": array, "b": array[::-1].copy()},))
+    sending.start()
+    back = b.recv(copy=False)
+    sending.join()
+    np.testing.assert_array_equal(back["a"], array)
+    np.testing.assert_array_equal(back["b"], array[::-1])
+    assert not back["a"].flags.owndata
+    assert back["a"].flags.writeable == (count > 10)  # a long one has memory of its own
+    a.send("the next one does not touch it")
+    b.recv()
+    np.testing.assert_array_equal(back["a"], array)
+
+
 @pytest.mark.parametrize("count", [0, 1, 1_000, 5_000, 300_000])
 def test_arrays_come_out_as_they_went_in_and_can_be_written(ends, count):
     a, b = ends

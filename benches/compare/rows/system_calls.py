@@ -25,7 +25,7 @@ from multikernel.tools.bench.compare import Effort
 from multikernel.tools.bench.sides import Cpus
 
 MESSAGES = 1 << 13
-TRIES = 3  # the middle one is taken: how often who waits has to sleep is not the same each time
+TRIES = 3  # the middle one is taken: how often who waits sleeps differs, and an interpreter's start by a call at times
 _LIMIT = 120.0  # seconds; only against hanging
 
 
@@ -33,10 +33,10 @@ def system_calls(cpus: Cpus, effort: Effort, known: Peers) -> Iterator[Count]:
     """For each fast path of ours, where room and messages are there, then for streams of ours and of the peers."""
     if shutil.which("strace") is None:
         raise RuntimeError("strace is not installed: scripts/debian-packages --install gets it")
-    messages, tries = (MESSAGES, TRIES) if effort.seconds else (256, 1)
+    messages = MESSAGES if effort.seconds else 256
 
     def calls(name: str) -> float:
-        return statistics.median(_calls_a_message(cpus, name, messages) for _ in range(tries))
+        return statistics.median(_calls_a_message(cpus, name, messages) for _ in range(TRIES))
 
     for name in FAST_PATHS:
         yield Count(f"{OURS}: {name}", "system calls a message", calls(name), most=0)

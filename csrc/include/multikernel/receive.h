@@ -114,6 +114,8 @@ static inline bool mk_peek_last(struct mk_receiver *rx, struct mk_message *messa
 	size = head - rx->next;
 	if (!size || size > MK_LAST_WORDS * sizeof(uint64_t))
 		return false;
+	if (mk_unlikely(!head)) /* the index has wrapped to what L1 stores: words that are being written look whole */
+		return false;
 	if (mk_load_acquire(&peer->last_end) != head) /* L4, pairs with L3 */
 		return false;
 	mk_get_words(copy, peer->last, sizeof(peer->last)); /* L5 */
