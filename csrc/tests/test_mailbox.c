@@ -462,7 +462,7 @@ static void stream(struct mk_sender *tx, const struct party *p)
 
 		fill_bytes(bytes, seed, length_of(seed));
 		mk_store_relaxed(p->begun, i + 1);
-		CHECK_EQ(send_waiting(tx, i, bytes, length_of(seed)), 0);
+		check_sent(send_waiting(tx, i, bytes, length_of(seed)), i + 1 == p->count);
 	}
 	mk_sender_close(tx);
 }

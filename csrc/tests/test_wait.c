@@ -107,9 +107,9 @@ static void ring_when_parked(void *argument)
 	for (uint64_t i = 0; i < r->rounds; i++) {
 		last = until_parked(&tx->peer->parked, last, r->mode);
 		if (i % 2)
-			CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, i, NULL, 0), 0);
+			check_sent(mk_send(tx, MK_MSG_USER, 0, i, NULL, 0), i + 1 == r->rounds);
 		else
-			CHECK_EQ(mk_ipi_raise(tx, 1), 0);
+			check_sent(mk_ipi_raise(tx, 1), i + 1 == r->rounds);
 	}
 	/* Once for a park at most; not at all where its last look found what we had published just before we looked. */
 	CHECK(mk_load_relaxed(&tx->end.counters->wakes) <= r->rounds);
@@ -318,7 +318,7 @@ static void claim_late(void *argument)
 	CHECK_EQ(mk_object_map(parked_fd, mk_page_size(), 0, &map), 0);
 	until_parked(&((struct mk_consumer *)map)->parked, 0, MK_PARKED_SOCKET);
 	tx = ring_sender(&r->ring);
-	CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, 42, NULL, 0), 0);
+	check_sent(mk_send(tx, MK_MSG_USER, 0, 42, NULL, 0), true);
 	mk_sender_close(tx);
 }
 
@@ -356,7 +356,7 @@ static void a_lane_without_a_socket_is_woken_all_the_same(void)
 
 		for (uint64_t i = 0; i < r.rounds; i++) {
 			last = until_parked(&tx->peer->parked, last, MK_PARKED_SOCKET);
-			CHECK_EQ(mk_send(tx, MK_MSG_USER, 0, i, NULL, 0), 0);
+			check_sent(mk_send(tx, MK_MSG_USER, 0, i, NULL, 0), i + 1 == r.rounds);
 		}
 		mk_sender_close(tx);
 		_exit(0);
@@ -409,14 +409,14 @@ static void ping_pong(struct mk_sender *tx, struct mk_receiver *rx, const struct
 	for (uint64_t i = 0; i < p->rounds; i++) {
 		if (serves) {
 			dawdle(some_delay(&r, p->longest_ns));
-			CHECK_EQ(send_waiting(tx, i, &i, 8), 0);
+			check_sent(send_waiting(tx, i, &i, 8), i + 1 == p->rounds);
 		}
 		CHECK_EQ(peek_waiting(rx, &m), 0);
 		CHECK_EQ(m.id, i);
 		mk_release(rx);
 		if (!serves) {
 			dawdle(some_delay(&r, p->longest_ns));
-			CHECK_EQ(send_waiting(tx, i, &i, 8), 0);
+			check_sent(send_waiting(tx, i, &i, 8), i + 1 == p->rounds);
 		}
 	}
 }
