@@ -47,6 +47,7 @@ class _Birth(NamedTuple):
 
     manifest: Manifest
     given: Descriptors
+    extras: dict[str, int]
     zygote: int
 
 
@@ -138,7 +139,8 @@ class _Zygote:
         return birth
 
     def _spawn(self, request: Document, fds: list[int]) -> _Birth | None:
-        birth = _Birth(Manifest.from_json(request["manifest"]), Descriptors.of(fds), os.getpid())
+        manifest = Manifest.from_json(request["manifest"])
+        birth = _Birth(manifest, *Descriptors.of(fds, manifest.extras), os.getpid())
         pid = os.fork()
         if pid == 0:
             os.setpgid(0, 0)

@@ -48,19 +48,20 @@ class _Ended(NamedTuple):
     traceback: str = ""
 
 
-def run(manifest: Manifest, given: protocol.Descriptors, zygote: int) -> int:
+def run(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], zygote: int) -> int:
     """Be the instance, from the fork to the end of `main`.
 
     Args:
         manifest: who it is.
         given: its descriptors, owned by this call.
+        extras: those that its manifest names besides, likewise.
         zygote: pid of the process that forked it.
 
     Returns:
         The exit status. The interpreter then ends in its usual way: threads are joined, exit handlers run.
     """
     control = Channel(socket.socket(fileno=given.control))
-    ended = _boot_and_run(manifest, given, zygote, control)
+    ended = _boot_and_run(manifest, given, extras, zygote, control)
     if ended.traceback:
         sys.stderr.write(ended.traceback)
     with contextlib.suppress(Closed):  # a host that is gone asks nothing any more
@@ -69,9 +70,11 @@ def run(manifest: Manifest, given: protocol.Descriptors, zygote: int) -> int:
     return ended.code
 
 
-def _boot_and_run(manifest: Manifest, given: protocol.Descriptors, zygote: int, control: Channel) -> _Ended:
+def _boot_and_run(
+    manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], zygote: int, control: Channel
+) -> _Ended:
     try:
-        _confine(manifest, given, zygote)
+        _confine(manifest, given, extras, zygote)
         kernel, status = _map(manifest, given, control)
         image = Image.from_description(dict(manifest.image), given.image)
         main = load.enter(image)
@@ -88,14 +91,14 @@ def _boot_and_run(manifest: Manifest, given: protocol.Descriptors, zygote: int, 
         _close(kernel)
 
 
-def _confine(manifest: Manifest, given: protocol.Descriptors, zygote: int) -> None:
+def _confine(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], zygote: int) -> None:
     _pin(manifest.cpus)
     process.die_with(zygote)
     process.close_up()
     process.set_name(f"mk:{manifest.name}")
     process.default_signals()
     _redirect(given.console_write)
-    process.close_all_but([fd for fd in given if fd != given.console_write])
+    process.close_all_but([fd for fd in (*given, *extras.values()) if fd != given.console_write])
     faulthandler.enable()
     for variable in _THREAD_POOLS:  # more threads than cpus of its own would only take turns
         os.environ.setdefault(variable, str(len(manifest.cpus)))

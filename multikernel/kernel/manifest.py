@@ -34,10 +34,12 @@ class Manifest:
     """The working directory of whoever loaded the image; relative paths are meant from there."""
     image: Mapping[str, Any]
     """`Image.describe()`: all of the image but its content."""
+    extras: tuple[str, ...] = ()
+    """Names of the descriptors that follow those of `Descriptors`, in their order."""
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return dataclasses.asdict(self) | {"cpus": list(self.cpus)}
+        return dataclasses.asdict(self) | {"cpus": list(self.cpus), "extras": list(self.extras)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -46,7 +48,7 @@ class Manifest:
         Raises:
             ValueError: a field is missing, unknown, or not of its type.
         """
-        types = {"id": int, "epoch": int, "memory": int, "cpus": list, "image": dict}
+        types = {"id": int, "epoch": int, "memory": int, "cpus": list, "image": dict, "extras": list}
         names = [field.name for field in dataclasses.fields(cls)]
         if set(document) != set(names):
             raise ValueError(f"a manifest has the fields {', '.join(names)}; this one: {', '.join(map(str, document))}")
@@ -54,4 +56,4 @@ class Manifest:
             wanted = types.get(name, str)
             if not isinstance(document[name], wanted):
                 raise ValueError(f"manifest: {name} is {document[name]!r}, not of type {wanted.__name__}")
-        return cls(**{**document, "cpus": tuple(document["cpus"])})
+        return cls(**{**document, "cpus": tuple(document["cpus"]), "extras": tuple(document["extras"])})

@@ -40,7 +40,10 @@ A link's socket ends are the two sides of one AF_UNIX SOCK_STREAM pair, made by 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LONGEST_TRACEBACK = 6000
 """Characters of a traceback that travel; of a longer one the end, where the error stands."""
@@ -68,15 +71,18 @@ class Descriptors(NamedTuple):
     """The write end: stdout and stderr."""
 
     @classmethod
-    def of(cls, fds: list[int]) -> Self:
-        """The descriptors that came with a spawn request.
+    def of(cls, fds: list[int], extras: Sequence[str]) -> tuple[Self, dict[str, int]]:
+        """The descriptors that came with a spawn request, and those that its manifest names besides (`extras`).
 
         Raises:
             ValueError: they are not as many as there should be.
         """
-        if len(fds) != len(cls._fields):
-            raise ValueError(f"{len(fds)} descriptors for an instance; it takes {len(cls._fields)}")
-        return cls(*fds)
+        own = len(cls._fields)
+        if len(fds) != own + len(extras):
+            raise ValueError(
+                f"{len(fds)} descriptors for an instance; it takes {own} and {', '.join(extras) or 'no'} more"
+            )
+        return cls(*fds[:own]), dict(zip(extras, fds[own:], strict=True))
 
 
 def tail(text: str, limit: int) -> str:
