@@ -38,6 +38,11 @@ __attribute__((constructor)) static void watch_forks(void)
 	pthread_atfork(NULL, NULL, count_fork);
 }
 
+const _Atomic uint32_t *mk_fork_generation_word(void)
+{
+	return &fork_generation;
+}
+
 uint32_t mk_fork_generation(void)
 {
 	return mk_load_relaxed(&fork_generation); /* changes only while the process has one thread */

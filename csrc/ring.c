@@ -65,6 +65,7 @@ static void begin_end(struct mk_end *end, const struct mk_object *shape, void *b
 	end->mask = shape->capacity - 1;
 	end->counters = end->wait_counters = counters ? counters : &end->own_counters;
 	end->generation = mk_fork_generation();
+	end->generation_now = mk_fork_generation_word();
 	end->socket = end->pidfd = end->event = end->event_self = -1;
 	end->own_map = base;
 	end->own_map_size = mapped_size(shape);

@@ -21,7 +21,7 @@ root = here.parent.parent
 free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 sanitize = os.environ.get("MULTIKERNEL_SANITIZE")
 sanitizer_flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer"] if sanitize else []
-flags = ["-std=c11", "-O2", "-fvisibility=hidden", "-pthread", *sanitizer_flags]
+flags = ["-std=c11", "-O2", "-fvisibility=hidden", "-fno-plt", "-pthread", *sanitizer_flags]
 links = ["-pthread", *sanitizer_flags]
 
 

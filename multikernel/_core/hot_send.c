@@ -26,11 +26,13 @@ static int put(struct mk_sender *tx, const char *bytes, uint64_t length)
 
 static int send_record(struct mk_sender *tx, PyObject *payload, int64_t deadline, bool *in)
 {
-	const char *bytes = PyBytes_AsString(payload);
-	uint64_t length = (uint64_t)PyBytes_Size(payload);
+	Py_ssize_t length;
+	char *bytes;
 	int result;
 
-	while (mk_unlikely((result = put(tx, bytes, length)) == -EAGAIN)) {
+	PyBytes_AsStringAndSize(payload, &bytes,
+				&length); /* one call, where the stable ABI has no macro; it is bytes */
+	while (mk_unlikely((result = put(tx, bytes, (uint64_t)length)) == -EAGAIN)) {
 		mk_count(&tx->end.counters->stalls, 1);
 		result = mk_hot_wait(&tx->end, deadline, in);
 		if (result)
@@ -49,6 +51,8 @@ PyObject *mk_hot_send_record(PyObject *self, PyObject *payload, PyObject *timeou
 
 	if (mk_unlikely(!tx || !PyBytes_CheckExact(payload) || !mk_hot_timeout(timeout, &deadline)))
 		return PyObject_CallMethod(self, "_send", "OO", payload, timeout ? timeout : Py_None);
+	/* A receiver that looks on has head's line. It takes as long to get it back as to come as far as the store. */
+	mk_fetch_to_write(&tx->own->head);
 	result = mk_py_enter(&tx->end);
 	if (mk_unlikely(result))
 		return mk_hot_fail(self, result, timeout, 0);

@@ -40,17 +40,18 @@ struct mk_end {
 	uint64_t mask;                     /* capacity - 1 */
 	struct mk_spin spin;               /* what the last waits on this end have taught */
 	uint64_t bad_value;
-	uint64_t looked;      /* CLOCK_MONOTONIC, ns: when the peer's life was last looked at */
-	int stop;             /* why nothing goes on: 0, -EBADMSG; senders also -EPIPE */
-	uint32_t bad;         /* enum mk_bad */
-	uint32_t rung;        /* the peer's parked word that was rung last */
-	uint32_t parks;       /* counts the own parks */
-	uint32_t empty_looks; /* in a row: every so often the peer's life is looked at */
-	uint32_t generation;  /* mk_fork_generation() at the claim */
-	int socket;           /* own side of the lane's socket pair: the bell of who sleeps in poll; -1 */
-	int pidfd;            /* of the peer's process; -1: not known */
-	int event;            /* descriptor for event loops, -1: not asked for */
-	int event_self;       /* eventfd that makes it readable from this side */
+	uint64_t looked;                        /* CLOCK_MONOTONIC, ns: when the peer's life was last looked at */
+	int stop;                               /* why nothing goes on: 0, -EBADMSG; senders also -EPIPE */
+	uint32_t bad;                           /* enum mk_bad */
+	uint32_t rung;                          /* the peer's parked word that was rung last */
+	uint32_t parks;                         /* counts the own parks */
+	uint32_t empty_looks;                   /* in a row: every so often the peer's life is looked at */
+	uint32_t generation;                    /* mk_fork_generation() at the claim */
+	const _Atomic uint32_t *generation_now; /* mk_fork_generation_word() */
+	int socket;     /* own side of the lane's socket pair: the bell of who sleeps in poll; -1 */
+	int pidfd;      /* of the peer's process; -1: not known */
+	int event;      /* descriptor for event loops, -1: not asked for */
+	int event_self; /* eventfd that makes it readable from this side */
 	bool event_set;
 	bool pidfd_in_event; /* watched there already */
 	uint32_t event_word; /* the parked word with which it sleeps in an event loop; 0: none */

@@ -67,6 +67,9 @@ MK_API void mk_object_unmap(void *base, uint64_t size);
  * another count belongs to another process. */
 MK_API uint32_t mk_fork_generation(void);
 
+/* Where that number lies, for who compares it in every call. */
+MK_API const _Atomic uint32_t *mk_fork_generation_word(void);
+
 /* Register this process for membarrier's expedited barriers. @return 0, or -errno: then it must fence */
 MK_API int mk_membarrier_register(void);
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from .sides import Cpus, Sample, Work
 
 ROUNDS = 9
 SECONDS = 0.1
+MAKES = 3
 _MOST = 1 << 24  # operations of a sample
 
 Cost: TypeAlias = Callable[[Sample], float]
@@ -31,11 +32,18 @@ class Effort:
     """How long to measure.
 
     rounds: pairs of samples
+    makes: times that both are made anew meanwhile, at most: where their memory lies counts in a round trip
     seconds: that a sample takes, about; 0: as few operations as there can be
     """
 
     rounds: int = ROUNDS
     seconds: float = SECONDS
+    makes: int = MAKES
+
+    def parts(self) -> list[int]:
+        """Rounds to be made with each that is made."""
+        makes = max(1, min(self.makes, self.rounds))
+        return [self.rounds // makes + (part < self.rounds % makes) for part in range(makes)]
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Comparison:
     ratios: their cost over ours, of each pair; above 1 ours is better
     ours, theirs: cost of one operation, the median
     operations: of all samples of ours, each of them checked
-    spin_ns: a bare cache line's round trip, before and after
+    spin_ns: a bare cache line's round trip, the least and the most of what it was before and after
     """
 
     work: str
@@ -107,8 +115,19 @@ def compare(case: Case, other: Contender, cpus: Cpus, effort: Effort) -> Compari
         Wrong: a message of either was not what was sent. There is nothing to show then.
         TimeoutError, Exception: nothing came of it; whatever one of them raised.
     """
-    with case.ours.make(cpus) as ours, other.make(cpus) as theirs:
-        return in_turn(case, other, ours, theirs, partial(spin_ns, cpus), effort)
+    parts = []
+    for rounds in effort.parts():
+        with case.ours.make(cpus) as ours, other.make(cpus) as theirs:
+            parts.append(in_turn(case, other, ours, theirs, partial(spin_ns, cpus), replace(effort, rounds=rounds)))
+    return Comparison(
+        case.work,
+        other.name,
+        tuple(ratio for part in parts for ratio in part.ratios),
+        statistics.median(part.ours for part in parts),
+        statistics.median(part.theirs for part in parts),
+        sum(part.operations for part in parts),
+        (min(min(part.spin_ns) for part in parts), max(max(part.spin_ns) for part in parts)),
+    )
 
 
 def in_turn(
