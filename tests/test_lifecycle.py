@@ -206,6 +206,7 @@ def take(web: mk.Instance, step: str, image: Callable[[str], str]) -> None:
     {
         "load": lambda: web.load(image("serves")),
         "boot": web.boot,
+        "reboot": web.reboot,
         "halt": web.halt,
         "kill": web.kill,
         "unload": web.unload,
@@ -386,6 +387,47 @@ def test_step_does_not_wait_for_another_longer_than_its_own_time(web, image, ask
     assert web.state == "active"
     web.kill()
     assert asker.answer()["ok"]
+
+
+def test_reboot_puts_a_new_incarnation_in_the_place_of_the_old_one(machine, web, image):
+    web.load(image("serves"))
+    web.boot()
+    pid = web.pid
+    web.reboot(until="ready")
+    assert (web.state, web.epoch) == ("active", 2)
+    assert web.pid != pid
+    assert web.last_end == mk.End("halted")
+    with machine.connect("web") as link:
+        assert link.request(b"still there?").payload == b"still there?"
+
+
+def test_reboot_kills_what_does_not_halt_in_half_of_its_time(web, image):
+    web.load(image("never looks"))
+    web.boot()
+    web.reboot(timeout=4.0)
+    assert (web.state, web.epoch) == ("active", 2)
+    assert web.last_end == mk.End("halted", signal=signal.SIGKILL, forced=True)
+
+
+def test_kill_wins_over_a_reboot_that_waits(web, image, asker):
+    web.load(image("never looks"))
+    web.boot()
+    asker.begin("reboot", name="web", instance=web.id, until="active", timeout=40.0)
+    assert web.kill().reason == "killed"
+    assert asker.answer()["failed"]["error"] == "StateError"
+    assert (web.state, web.epoch, web.pid) == ("loaded", 1, 0)
+
+
+def test_reboot_into_an_image_that_fails_leaves_no_wait_for_a_successor(web, image):
+    web.load(image("serves"))
+    web.boot()
+    web.kill()
+    web.load(image("crashes on import"))
+    with pytest.raises(mk.BootError):
+        web.boot()
+    with pytest.raises(mk.BootError, match="signal 11 ended it"):
+        web.reboot()
+    assert (web.state, web.epoch) == ("failed", 3)
 
 
 def test_wait_for_one_that_goes_on_times_out(web, image):

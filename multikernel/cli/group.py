@@ -30,6 +30,7 @@ COMMANDS = {
     "load": "load:load",
     "start": "start:start",
     "boot": "start:boot",
+    "reboot": "reboot:reboot",
     "exec": "start:execute",
     "show": "show:show",
     "console": "console:console",
@@ -49,7 +50,7 @@ COMMANDS = {
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 128 + 13  # as a program that SIGPIPE ends
-_NEEDS_RUNNING = ("halt", "kill", "connect", "wait")  # what only a running instance can have done to it
+_NEEDS_RUNNING = ("reboot", "halt", "kill", "connect", "wait")  # what only a running instance can have done to it
 
 
 class Commands(click.Group):

@@ -91,6 +91,22 @@ class Instance:
         """
         self._request("boot", {"until": until, "timeout": timeout}, timeout=timeout)
 
+    def reboot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0) -> None:
+        """Boot the image anew, in place of the incarnation that runs, or of the one that failed.
+
+        The new incarnation takes over the id, links, named memory, and messages that were not dealt with: those that
+        the old one had seen come again, marked `redelivered`. Links go on at both ends, and nobody connects again.
+
+        Args:
+            until: as for `boot`.
+            timeout: seconds that this may take. The old incarnation has half of it to halt, and is killed then.
+
+        Raises:
+            BootError: as `boot`; links are closed then.
+            StateError: illegal now, or it was killed meanwhile.
+        """
+        self._request("reboot", {"until": until, "timeout": timeout}, timeout=timeout)
+
     def halt(self, timeout: float = 30.0, *, force: bool = True) -> End:
         """Ask it to finish its work and stop, and wait for that.
 

@@ -53,6 +53,8 @@ class Instance:
     last: Incarnation | None = None
     """The newest one that has pages to be seen; running or not."""
     deleted: bool = False
+    due: bool = False
+    """Whether a successor of its last incarnation is about to boot; its links wait for that."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import BootError, Closed, Timeout, from_wire
@@ -65,18 +66,55 @@ class Lifecycle:
         """
         async with instance.turn(within):
             check_step(instance.name, instance.state, "boot")
-            if self._closing:
-                raise Closed(f"machine {self._registry.machine!r} is shutting down")
-            run = await self._start(instance, until)
-            reached = run.reached[until]
-            await _first_of(reached, run.over, seconds=within)
-            if reached.done():
-                return run
-            if not run.over.done():
-                run.late = True
-                run.kill()
-            await run.over
-        raise _boot_error(instance, run, f"{until} within {within:g} s" if run.late else until)
+            return await self._boot(instance, until, within)
+
+    async def reboot(self, instance: Instance, until: Until, within: float) -> Incarnation:
+        """Have a new incarnation take the place of the one that runs, or of the one that failed.
+
+        The old one has half of `within` seconds to halt, and is killed then; the new one has what is left of it.
+
+        Raises:
+            StateError: illegal now, or it was killed meanwhile.
+            BootError, MultikernelError, OSError: as `boot`. There is no successor then, and nobody waits for one.
+        """
+        begin = time.monotonic()
+        async with instance.turn(within):
+            check_step(instance.name, instance.state, "reboot")
+            try:
+                if instance.run is not None:
+                    self.expect_successor(instance)
+                    await _make_way(instance.run, within / 2)
+                    if not instance.due:
+                        raise refused(instance.name, instance.state, "reboot")
+                return await self.succeed(instance, until, max(0.0, begin + within - time.monotonic()))
+            except BaseException:
+                self.give_up(instance)
+                raise
+
+    def expect_successor(self, instance: Instance) -> None:
+        """Say that a successor of the incarnation that runs will boot: links and named memory stay for it.
+
+        To be said before the end of that is published, and to be followed by `succeed` or `give_up`. A kill gives up.
+        """
+        instance.due = True
+        self._registry.publish(instance)
+
+    async def succeed(self, instance: Instance, until: Until, within: float) -> Incarnation:
+        """Boot the successor of an incarnation that has ended; the caller has the instance's turn.
+
+        It has the id, and, if it was expected, links, named memory and messages that were not released.
+
+        Raises:
+            As `boot`. A successor that was expected still is, unless this one had become active: try again, or
+            `give_up`.
+        """
+        return await self._boot(instance, until, within)
+
+    def give_up(self, instance: Instance) -> None:
+        """No successor will come: who waits for one is told so. Nothing happens if none was expected."""
+        if instance.due:
+            instance.due = False
+            self._registry.publish(instance)
 
     async def halt(self, instance: Instance, within: float, *, force: bool) -> End:
         """Ask the instance to finish, and kill it if it has not after `within` seconds.
@@ -169,6 +207,21 @@ class Lifecycle:
                 instance.run.kill()
                 self._finish(instance, 0, signal.SIGKILL)
 
+    async def _boot(self, instance: Instance, until: Until, within: float) -> Incarnation:
+        """Start an incarnation, and wait until it is as far as `until`. Raises as `boot` does."""
+        if self._closing:
+            raise Closed(f"machine {self._registry.machine!r} is shutting down")
+        run = await self._start(instance, until)
+        reached = run.reached[until]
+        await _first_of(reached, run.over, seconds=within)
+        if reached.done():
+            return run
+        if not run.over.done():
+            run.late = True
+            run.kill()
+        await run.over
+        raise _boot_error(instance, run, f"{until} within {within:g} s" if run.late else until)
+
     async def _start(self, instance: Instance, until: Until) -> Incarnation:
         """Have a new incarnation forked. Takes everything back if that fails."""
         loaded = instance.loaded
@@ -179,7 +232,7 @@ class Lifecycle:
             instance.epoch + 1,
             until,
             on_hello=lambda: self._registry.show(instance),
-            on_active=lambda: self._registry.enter(instance, "active"),
+            on_active=lambda: self._on_active(instance),
             on_document=lambda document, fds: self._spoke(instance, document, fds),
         )
         instance.run = run
@@ -202,11 +255,17 @@ class Lifecycle:
         run.handed_over()
         return run
 
+    def _on_active(self, instance: Instance) -> None:
+        instance.due = False  # it is here
+        self._registry.enter(instance, "active")
+
     def _finish(self, instance: Instance, code: int, number: int) -> None:
         """A process is gone: say so to everybody, then let its things go."""
         run = _running(instance)
         end, state = ends.judge(run.facts(code, number))
         instance.end, instance.console_tail, instance.run = end, run.unread, None
+        if run.asked == "kill":
+            instance.due = False
         self._registry.enter(instance, state)
         run.over.set_result(end)
         self._ended(run)
@@ -234,6 +293,16 @@ def _running(instance: Instance) -> Incarnation:
     if instance.run is None:
         raise AssertionError(f"{instance.name!r} is {instance.state}, and nothing runs")
     return instance.run
+
+
+async def _make_way(run: Incarnation, within: float) -> None:
+    """Halt an incarnation, and kill it if it has not after `within` seconds."""
+    run.asked = "halt"
+    run.shut_down()
+    if not await _ends_within(run, within):
+        run.forced = True
+        run.kill()
+    await asyncio.shield(run.over)
 
 
 async def _kill(run: Incarnation) -> End:

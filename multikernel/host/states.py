@@ -24,6 +24,7 @@ STEPS = MappingProxyType(
         "load": Step(frozenset({"ready", "loaded", "failed"}), "loaded"),
         "boot": Step(frozenset({"loaded", "failed"}), "active"),
         "halt": Step(frozenset({"active"}), "loaded"),
+        "reboot": Step(frozenset({"active", "failed"}), "active"),
         "kill": Step(frozenset({"active", "standby"}), "loaded"),
         "unload": Step(frozenset({"loaded", "failed"}), "ready"),
         "delete": Step(frozenset({"ready", "loaded", "failed"}), None),

@@ -13,6 +13,7 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     load      {"name", "instance", "image": {..}, "cmdline", "directory"} + [image]          -> {}
     unload    {"name", "instance"}                           -> {}
     boot      {"name", "instance", "until": "active" | "ready", "timeout": s}                -> {"pid", "epoch"}
+    reboot    {"name", "instance", "until", "timeout": s}    -> {"pid", "epoch"}
     halt      {"name", "instance", "timeout": s, "force"}    -> {"end": {..}}
     kill      {"name", "instance"}                           -> {"end": {..}}
     wait      {"name", "instance", "timeout": s | null}      -> {"end": {..}}
@@ -114,14 +115,13 @@ async def unload(host: HostKernel, _client: Client, request: Request) -> Answer:
 
 async def boot(host: HostKernel, _client: Client, request: Request) -> Answer:
     """Start it."""
-    instance = _instance(host, request)
-    until: Until
-    match request.text("until"):
-        case "active" | "ready" as until:
-            pass
-        case other:
-            raise MultikernelError(f"boot: until is 'active' or 'ready', not {other!r}")
-    run = await host.lifecycle.boot(instance, until, request.seconds("timeout"))
+    run = await host.lifecycle.boot(_instance(host, request), _until(request), request.seconds("timeout"))
+    return {"pid": run.pid, "epoch": run.epoch}, []
+
+
+async def reboot(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """Have a new incarnation take over."""
+    run = await host.lifecycle.reboot(_instance(host, request), _until(request), request.seconds("timeout"))
     return {"pid": run.pid, "epoch": run.epoch}, []
 
 
@@ -160,7 +160,7 @@ async def census(_host: HostKernel, _client: Client, _request: Request) -> Answe
 
 VERBS: dict[str, Verb] = {
     verb.__name__: verb
-    for verb in (join, watch, create, delete, load, unload, boot, halt, kill, wait, connect, shutdown, census)
+    for verb in (join, watch, create, delete, load, unload, boot, reboot, halt, kill, wait, connect, shutdown, census)
 }
 
 
@@ -176,6 +176,14 @@ def _holdings() -> dict[str, int]:
 
 def _instance(host: HostKernel, request: Request) -> Instance:
     return host.registry.find(request.text("name"), request.integer_or_none("instance"))
+
+
+def _until(request: Request) -> Until:
+    match request.text("until"):
+        case "active" | "ready" as until:
+            return until
+        case other:
+            raise MultikernelError(f"{request.verb}: until is 'active' or 'ready', not {other!r}")
 
 
 def _end(end: End) -> Answer:

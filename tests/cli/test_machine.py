@@ -198,6 +198,7 @@ def test_an_instance_lives_through_every_step(program, machine, cpus):
     assert (killed["end"]["reason"], killed["end"]["signal"]) == ("killed", signal.SIGKILL)
 
     assert program("boot", "web", "--json").document["instance"]["epoch"] == 3
+    assert program("reboot", "web", "--json").document["instance"]["epoch"] == 4
     program("halt", "web")
     assert program("unload", "web", "--json").document["instance"]["state"] == "ready"
     assert program("delete", "web", "--json").document["instance"]["name"] == "web"
@@ -283,6 +284,7 @@ def test_a_dry_step_changes_nothing_and_says_what_it_would_do(cli, machine):
     dry("delete", "web", "--force")
     cli("start", "web")
     dry("send", "web", "x")
+    dry("reboot", "web")
     dry("halt", "web")
     dry("kill", "web")
     dry("shutdown")
@@ -294,6 +296,7 @@ def test_a_dry_step_changes_nothing_and_says_what_it_would_do(cli, machine):
     [
         (["start", "web"], 1),
         (["unload", "web"], 1),
+        (["reboot", "web"], 3),
         (["halt", "web"], 3),
         (["kill", "web"], 3),
         (["send", "web", "x"], 3),

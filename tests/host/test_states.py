@@ -9,8 +9,8 @@ from multikernel.host.states import STEPS, check_step, legal_steps
 LEGAL = {
     "ready": {"load", "delete"},
     "loaded": {"load", "boot", "unload", "delete"},
-    "active": {"halt", "kill"},
-    "failed": {"load", "boot", "unload", "delete"},
+    "active": {"halt", "kill", "reboot"},
+    "failed": {"load", "boot", "reboot", "unload", "delete"},
     "standby": {"kill"},
     "empty": set(),
 }
