@@ -87,6 +87,7 @@ IMAGES = {
         import os, sys, signal, threading
         def main(kernel):
             print(kernel.name, kernel.id, kernel.epoch, kernel.machine, kernel.cpus, kernel.memory, kernel.cmdline)
+            print(dict(kernel.params))
             print(sorted(os.sched_getaffinity(0)), os.getcwd(), threading.active_count())
             print(sorted(os.listdir("/proc/self/fd"), key=int))
             print([int(signal.getsignal(n)) for n in (signal.SIGTERM, signal.SIGCHLD)], signal.pthread_sigmask(0, []))
@@ -604,12 +605,13 @@ def test_instance_has_what_it_was_given_and_nothing_else(machine, image, tmp_pat
     monkeypatch.chdir(tmp_path)
     cpu = max(os.sched_getaffinity(0))
     web = machine.create("web", cpus=[cpu], memory="32M", id=77)
-    web.load(image("says what it is"), cmdline="a=1 b")
+    web.load(image("says what it is"), cmdline='a=1 b="c d"')
     web.boot()
     web.wait(timeout=PATIENCE)
     said = machine.proc["instances/web/console"].splitlines()
     web.delete()
-    assert said[0] == f"web 77 1 {machine.name} ({cpu},) {32 << 20} a=1 b"
+    assert said.pop(0) == f'web 77 1 {machine.name} ({cpu},) {32 << 20} a=1 b="c d"'
+    assert said[0] == "{'a': '1', 'b': 'c d'}"
     assert said[1] == f"[{cpu}] {tmp_path} 1"
     assert said[3] == f"[{int(signal.SIG_DFL)}, {int(signal.SIG_DFL)}] set()"
     assert said[4] == "['Name:\\tmk:web', 'NoNewPrivs:\\t1']"

@@ -49,6 +49,13 @@ def _name(text: str) -> str:
     return check_name(text)
 
 
+def _cmdline(text: str) -> str:
+    from multikernel.image.cmdline import Params
+
+    Params(text)
+    return text
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -97,7 +104,12 @@ verbose = click.option(
 def cmdline(*flags: str) -> Callable[[Command], Command]:
     """`--cmdline TEXT`, and `flags` for it: `-c` is the command line to some verbs, the cpus to others."""
     return click.option(
-        *flags, "--cmdline", default="", metavar="TEXT", help="What the instance finds as its kernel.cmdline."
+        *flags,
+        "--cmdline",
+        callback=checked(_cmdline),
+        default="",
+        metavar="TEXT",
+        help="What the instance finds as its kernel.cmdline, and in parts as its kernel.params.",
     )
 
 

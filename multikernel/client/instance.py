@@ -64,14 +64,16 @@ class Instance:
 
         Args:
             spec: "server.py:main", "package.module:main" or a function that can be imported; `main` may be left out.
-            cmdline: what the image finds as `kernel.cmdline`.
+            cmdline: what the image finds as `kernel.cmdline`, and in parts as `kernel.params`.
 
         Raises:
             ImageError: it cannot be read, or is larger than the instance's memory allows.
+            ValueError: the command line has a quote that is never closed.
             StateError: illegal now. What was loaded stays, as after any error.
         """
         from multikernel import image
 
+        image.Params(cmdline)
         with image.read(spec) as read:
             fields = {"image": read.describe(), "cmdline": cmdline, "directory": os.getcwd()}
             self._request("load", fields, fds=[read.fd])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from multikernel.errors import NotFound, ResourceError
+from multikernel.errors import ImageError, NotFound, ResourceError
 from multikernel.host.images import ImageTable
 from multikernel.host.instance import Instance, Loaded
 from multikernel.host.states import State, check_step
+from multikernel.image.cmdline import Params
 from multikernel.resources.names import check_name
 from multikernel.units import format_size
 
@@ -189,6 +190,10 @@ def _check_fits(instance: Instance, image: Image, cmdline: str) -> None:
         raise ResourceError(
             f"a command line of {len(cmdline)} characters; at most {LONGEST_CMDLINE} fit", limit=LONGEST_CMDLINE
         )
+    try:
+        Params(cmdline)
+    except ValueError as error:
+        raise ImageError(f"cannot load {image.name!r}: {error}") from None
     if image.size + FIXED_MEMORY > instance.memory:
         raise ResourceError(
             f"image {image.name!r} ({format_size(image.size)}) does not fit into {instance.name!r}: it has "

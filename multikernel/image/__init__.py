@@ -6,7 +6,8 @@ the instance enters (`multikernel.image.load.enter`). A kind of image is a file 
 
 from __future__ import annotations
 
+from .cmdline import Params
 from .image import MAX_IMAGE, Image
 from .spec import read
 
-__all__ = ["MAX_IMAGE", "Image", "read"]
+__all__ = ["MAX_IMAGE", "Image", "Params", "read"]

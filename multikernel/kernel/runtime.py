@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from multikernel._core import failure, ffi, lib
 from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, from_wire, to_wire
+from multikernel.image.cmdline import Params
 from multikernel.ipi.half import LinkHalf
 from multikernel.ipi.messages import USER, Message
 from multikernel.shm.channel import close_all
@@ -55,6 +56,8 @@ class Kernel:
         """The budget, bytes."""
         self.cmdline: str = manifest.cmdline
         """What `load` was given for it."""
+        self.params: Params = Params(manifest.cmdline)
+        """The same as parameters, by name: `multikernel.image.cmdline`."""
         self._control = control
         self._host = host_lane
         self._status = status

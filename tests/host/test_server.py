@@ -15,6 +15,7 @@ from multikernel.host import address
 from multikernel.host.client import check_user
 from multikernel.host.rundir import RunDir
 from multikernel.host.server import MOST_REQUESTS
+from multikernel.image import read
 from multikernel.shm.channel import MAX_DESCRIPTORS, MAX_DOCUMENT, Channel
 
 if TYPE_CHECKING:
@@ -235,6 +236,18 @@ def test_image_that_is_not_what_its_description_says_is_refused(machine, channel
         answer, _ = channel.receive(timeout=PATIENCE)
         assert answer["failed"]["error"] == "ImageError"
     os.close(fd)
+    assert web.state == "ready"
+
+
+def test_command_line_with_an_open_quote_is_refused_whoever_sends_it(machine, channel, tmp_path):
+    (tmp_path / "echo.py").write_text("def main(kernel):\n    return 0\n")
+    web = machine.create("web")
+    with read(f"{tmp_path}/echo.py") as image:
+        request = {"verb": "load", "id": 1, "name": "web", "instance": web.id, "cmdline": 'a="b', "directory": "/"}
+        channel.send({**request, "image": image.describe()}, [image.fd])
+        answer, _ = channel.receive(timeout=PATIENCE)
+    assert answer["failed"]["error"] == "ImageError"
+    assert "never closed, at character 3" in answer["failed"]["message"]
     assert web.state == "ready"
 
 
