@@ -115,7 +115,7 @@ IMAGES = {
         def main(kernel):
             fd = os.memfd_create("nonsense")
             for verb in ("hello", "linked", "refused", "connect", "phase", None, "no such verb"):
-                kernel._control.send({"verb": verb, "id": 1, "link": 1, "to": 5, "epoch": "x"}, [fd] * 3)
+                kernel._host.control.send({"verb": verb, "id": 1, "link": 1, "to": 5, "epoch": "x"}, [fd] * 3)
             kernel.ready()
             for message in kernel.messages():
                 message.reply(message.payload)
@@ -124,7 +124,7 @@ IMAGES = {
         import os, socket, signal
         def main(kernel):
             kernel.ready()
-            socket.socket(fileno=os.dup(kernel._control.fileno())).send(b"{")
+            socket.socket(fileno=os.dup(kernel._host.control.fileno())).send(b"{")
             while True:
                 signal.pause()
     """,

@@ -43,6 +43,9 @@ class Keeper(Protocol):
     def waits_on(self) -> LaneReceiver:
         """The lane that it serves besides."""
 
+    def next_due(self) -> int:
+        """When `serve` has something to do though nothing came: CLOCK_MONOTONIC, ns; negative: never."""
+
     def serve(self) -> None:
         """Serve what else there is. For who sleeps on that lane himself: before and after."""
 
@@ -168,6 +171,12 @@ class Inbox:
         if isinstance(found, Message):
             return found
         return self._message(Record(b"", found.type, found.subtype, found.id))
+
+    def serve_interrupts(self) -> bool:
+        """Run the handlers of IPIs that were raised, and take nothing. Whether there is anything else."""
+        if self._receiver.ready:
+            self._run_handlers()
+        return bool(self._aside) or self._receiver.ready
 
     def leave(self, found: Any) -> None:
         """What `look` found stays the next."""

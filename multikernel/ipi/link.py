@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from multikernel._core import ffi, lib
-from multikernel.errors import Closed, CorruptLane, Timeout
+from multikernel.errors import Closed, CorruptLane, NotOwner, Timeout
 from multikernel.shm.records import Counters
 from multikernel.shm.views import View
 from multikernel.shm.waiting import AT_ONCE, deadline
@@ -418,6 +418,17 @@ class Link:
         if self._keeper is None:
             return (self._receiver,)
         return self._keeper.waits_on(), self._receiver
+
+    def serve_interrupts(self) -> bool:
+        """Run the handlers of IPIs that were raised. Takes no message: whether there is one, or the peer is gone."""
+        try:
+            return self._inbox.serve_interrupts()
+        except NotOwner:  # a view of it is open: of the message that is being dealt with
+            return True
+
+    def next_due(self) -> int:
+        """When `has_news` has something to serve though nothing came: CLOCK_MONOTONIC, ns; negative: never."""
+        return -1 if self._keeper is None else self._keeper.next_due()
 
     def has_news(self) -> bool:
         """Whether `recv` would return or raise at once. Handlers of IPIs that were raised run; messages stay."""

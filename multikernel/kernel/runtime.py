@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import errno
-import sys
-import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from multikernel._core import failure, ffi, lib
-from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, from_wire, to_wire
+from multikernel._core import ffi, lib
 from multikernel.image.cmdline import Params
-from multikernel.ipi.half import LinkHalf
 from multikernel.ipi.messages import USER, Message
-from multikernel.shm.channel import close_all
-from multikernel.shm.wait import wait_set
-from multikernel.shm.waiting import deadline
-from multikernel.units import parse_size
+from multikernel.shm.wait import descriptor
+from multikernel.shm.waiting import AT_ONCE, deadline, is_over
+
+from .links import Links
 
 if TYPE_CHECKING:
     from multikernel.ipi.hostlane import HostLaneReceiver
     from multikernel.ipi.link import IpiHandler, Link
     from multikernel.shm.channel import Channel
-    from multikernel.shm.lane_receiver import LaneReceiver
     from multikernel.shm.pages import Console, MachineView, StatusPage
 
     from .manifest import Manifest
+    from .timers import Timer
 
 
 class Kernel:
     """An instance, seen from its image.
 
-    One thread's at a time. Handlers of IPIs and offers of links are served in the loop (`messages`, `wait`) and while
-    `request` and `connect` wait: never in the middle of the image's own code.
+    One thread's at a time. Handlers of IPIs, timers and offers of links are served in the loop (`messages`, `wait`) and
+    while `request` waits: never in the middle of the image's own code. While `connect` waits, only offers are.
     """
 
     def __init__(
@@ -58,20 +53,10 @@ class Kernel:
         """What `load` was given for it."""
         self.params: Params = Params(manifest.cmdline)
         """The same as parameters, by name: `multikernel.image.cmdline`."""
-        self._control = control
-        self._host = host_lane
-        self._status = status
         self._console = console
-        self._view = machine
-        self._links: list[Link] = []
-        self._handlers: dict[int, list[IpiHandler]] = {}
-        self._halt = False
-        self._ready = False
-        self._request = 0
-        self._next = 0  # the link whose turn it is
+        self._links = Links(manifest, control, host_lane, status, machine, self.log)
+        self._loop, self._host = self._links.loop, self._links.host
         host_lane.count_waits_in(status.own())
-        self._set = wait_set([host_lane.end])
-        self._pairs: dict[Link, Any] = {}  # a wait set of a link and the host lane, for waits on one link
 
     # --- messages
 
@@ -91,7 +76,7 @@ class Kernel:
         """
         until = deadline(timeout)
         while True:
-            taken = self._take_next(copy=copy)
+            taken = self._links.take_next(copy=copy)
             if taken is not None:
                 link, message, give_back = taken
                 try:
@@ -103,32 +88,14 @@ class Kernel:
                 del link, message
                 give_back()
                 until = deadline(timeout)
-                self._serve_host()
-                if self._halt:
+                self._host.serve()
+                self._loop.timers.run()
+                if self._host.halting:
                     return
                 continue
-            self._serve_host()
-            if self._halt or not self._sleep(self._set, until):
+            self._host.serve()
+            if self._host.halting or not self._loop.sleep(until):
                 return
-
-    def _take_next(self, *, copy: bool) -> tuple[Link, Message, Callable[[], None]] | None:
-        """The next link's next message, beginning with the link whose turn it is."""
-        for _ in range(len(self._links)):
-            if not self._links:  # a handler closed the last one
-                break
-            self._next %= len(self._links)
-            link = self._links[self._next]
-            self._next += 1
-            try:
-                found = link.take(copy=copy)
-            except (Closed, CorruptLane) as error:
-                if isinstance(error, CorruptLane):
-                    self.log(f"{error}\n", level=3)
-                link.close()
-                continue
-            if found is not None:
-                return link, *found
-        return None
 
     def reply(self, message: Message, payload: Any, *, type: int = USER, subtype: int = 0) -> None:  # noqa: A002
         """Answer a message: the same as `message.reply`."""
@@ -142,20 +109,73 @@ class Kernel:
         IPIs coalesce: `count` says how often the vector was raised since the last call. Handlers run in the loop,
         between messages, lowest vector first.
         """
-        if not 0 <= vector < lib.MK_VECTORS:
-            raise ValueError(f"vector {vector}: there are 0 to {lib.MK_VECTORS - 1}")
 
         def register(handler: IpiHandler) -> IpiHandler:
-            self._handlers.setdefault(vector, []).append(handler)
+            self._links.on_ipi(vector, handler)
             return handler
 
         return register
 
-    def interrupt(self, vector: int, count: int) -> None:
-        """An IPI came by one of the links: count it and call its handlers."""
-        self._status.ipi(vector, count)
-        for handler in self._handlers.get(vector, ()):
-            handler(vector, count)
+    # --- timers and descriptors
+
+    @overload
+    def every(self, seconds: float) -> Callable[[Callable[[int], object]], Timer]: ...
+
+    @overload
+    def every(self, seconds: float, call: Callable[[int], object]) -> Timer: ...
+
+    def every(
+        self, seconds: float, call: Callable[[int], object] | None = None
+    ) -> Timer | Callable[[Callable[[int], object]], Timer]:
+        """Call `call(count)` in the loop every so many seconds, the first time after as many.
+
+        Ticks coalesce: where the image did not come back to the loop for longer, one call is made up for all that were
+        missed, and `count` says how many have come due since the last. The times are those of a grid that begins now,
+        so nothing drifts. Without `call` it is a decorator; the name is the timer's then.
+
+        Args:
+            seconds: more than 0.
+            call: what to call.
+
+        Returns:
+            The timer, which can be cancelled.
+        """
+        if call is None:
+            return lambda function: self._loop.timers.every(seconds, function)
+        return self._loop.timers.every(seconds, call)
+
+    def after(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Call `call()` in the loop once, after so many seconds. Returns the timer, which can be cancelled."""
+        return self._loop.timers.after(seconds, call)
+
+    def wait(self, fd: Any, timeout: float | None = None) -> bool:
+        """Wait until a descriptor can be read, serving IPIs, timers and the host meanwhile.
+
+        Messages stay where they are; IPIs by a link that has an unread message wait with it. `multikernel.wait` waits
+        for links and descriptors together.
+
+        Args:
+            fd: an int, or an object with `fileno()`.
+            timeout: seconds; None: no limit; 0: look only.
+
+        Returns:
+            Whether a read would not wait now (end of file and errors count). False: the time is up, or the host has
+            asked for a halt (`halting`).
+
+        Raises:
+            OSError: the descriptor is not open.
+        """
+        number = descriptor(fd)
+        until = deadline(timeout)
+        fds = ffi.new("struct pollfd[2]")
+        while True:
+            self._loop.serve()
+            quiet = [link for link in self._links if not link.serve_interrupts()]
+            fds[1].fd, fds[1].events, fds[1].revents = number, lib.POLLIN, 0
+            last = self._host.halting or is_over(until)
+            self._loop.sleep_beside(quiet, fds, AT_ONCE if last else until)
+            if fds[1].revents or last:
+                return bool(fds[1].revents)
 
     # --- links
 
@@ -171,165 +191,24 @@ class Kernel:
             NotFound, StateError: there is none, or it is not active.
             TimeoutError: it did not answer.
         """
-        half = LinkHalf.create(_power_of_two(parse_size(capacity)), self.id, self.epoch)
-        try:
-            answer, fds = self._ask_host(
-                {"verb": "connect", "to": name, "capacity": half.capacity, "timeout": timeout},
-                half.descriptors(),
-                timeout,
-            )
-        except BaseException:
-            half.close()
-            raise
-        return self._attach(half, answer, fds)
-
-    def _attach(self, half: LinkHalf, terms: dict[str, Any], fds: list[int]) -> Link:
-        if len(fds) != 4:
-            half.close()
-            close_all(fds)
-            raise MultikernelError(f"the host sent {len(fds)} descriptors for a link, not 4")
-        producer, consumer, socket_fd, pidfd = fds
-        link = half.attach(
-            [producer, consumer],
-            socket_fd=socket_fd,
-            pidfd=pidfd,
-            peer_id=terms["peer"],
-            peer_name=terms["peer_name"],
-            peer_epoch=terms["peer_epoch"],
-            machine=self._view,
-            status=self._status,
-            keeper=self,
-        )
-        code = lib.mk_wait_set_add(self._set, link.receiving_end)
-        if code:
-            link.close()
-            raise failure(code, "waiting for a link")
-        self._links.append(link)
-        return link
-
-    def forget(self, link: Link) -> None:
-        """One of the links is about to be closed."""
-        if link in self._links:
-            self._links.remove(link)
-            lib.mk_wait_set_remove(self._set, link.receiving_end)
-            self._pairs.pop(link, None)
+        return self._links.connect(name, capacity, timeout)
 
     # --- the host
 
     def ready(self) -> None:
         """Say that this instance can serve now, as `boot(until="ready")` waits for. Else the first wait says it."""
-        if not self._ready:
-            self._ready = True
-            self._status.phase("ready")
-            self._control.send({"verb": "ready"})
+        self._host.ready()
 
     @property
     def halting(self) -> bool:
         """Whether the host has asked for a halt: `messages` ends then, and `main` should return."""
-        self._serve_host()
-        return self._halt
+        self._host.serve()
+        return self._host.halting
 
     def log(self, text: str, level: int = 6) -> None:
         """Write to the console. level: syslog's, 3 error, 4 warning, 6 info, 7 debug."""
         self._console.write(text if text.endswith("\n") else f"{text}\n", level)
 
-    def _ask_host(self, document: dict[str, Any], fds: list[int], timeout: float) -> tuple[dict[str, Any], list[int]]:
-        """A request over the control channel. What the host sends meanwhile is served.
-
-        Two that connect to each other would wait for each other otherwise.
-        """
-        self._request += 1
-        self._control.send(document | {"id": self._request}, fds)
-        until = deadline(timeout + 5)  # the host says it first
-        while True:
-            received = self._control.receive(timeout=max(0.001, (until - time.monotonic_ns()) / 1e9))
-            if received is None:
-                continue
-            answer, got = received
-            if answer.get("answer") != self._request:
-                self._serve_document(answer, got)
-                continue
-            if "failed" in answer:
-                close_all(got)
-                raise from_wire(answer["failed"])
-            return answer["ok"], got
-
-    def _serve_host(self) -> None:
-        """What the host wants; a look at a page when it wants nothing."""
-        if not self._host.ready:
-            return
-        try:
-            halt, look = self._host.take()
-        except Closed:
-            sys.exit(1)  # the host is gone: this machine ends
-        if halt and not self._halt:
-            self._halt = True
-            self._status.phase("ending")
-        while look and (received := self._control.receive(timeout=0)) is not None:
-            self._serve_document(*received)
-
-    def _serve_document(self, document: dict[str, Any], fds: list[int]) -> None:
-        if document.get("answer") is not None:  # to a request that was given up
-            close_all(fds)
-            return
-        if document.get("push") != "link":
-            close_all(fds)
-            raise MultikernelError(f"the host sent what this kernel does not know: {document}")
-        try:
-            half = LinkHalf.create(document["capacity"], self.id, self.epoch)
-        except (OSError, ValueError) as error:
-            failed = error if isinstance(error, MultikernelError) else MultikernelError(f"{self.name}: {error}")
-            close_all(fds)
-            self._control.send({"verb": "refused", "link": document["link"], "failed": to_wire(failed)})
-            return
-        self._control.send({"verb": "linked", "link": document["link"]}, half.descriptors())
-        try:
-            self._attach(half, document, fds)
-        except (CorruptLane, OSError) as error:  # what another instance brought ends nothing here: it sees Closed
-            self.log(f"a link to {document['peer_name']} was refused: {error}", level=3)
-
-    def sleep(self, link: Link, until: int) -> bool:
-        """Wait for one link, serving the host meanwhile; the others are looked at later. False: the time is up."""
-        self._serve_host()
-        pair = self._pairs.get(link)
-        if pair is None:
-            pair = self._pairs[link] = wait_set([self._host.end, link.receiving_end])
-        return self._sleep(pair, until)
-
-    def waits_on(self) -> LaneReceiver:
-        """The host lane, for who waits for more than one link by `wait`."""
-        return self._host.lane
-
-    def serve(self) -> None:
-        """What the loop does around each sleep, for `wait`: which sleeps by itself."""
-        self.ready()
-        self._serve_host()
-        self._status.beat()
-
-    def _sleep(self, ends: Any, until: int) -> bool:
-        self.ready()
-        self._status.beat()
-        code = lib.mk_py_set_wait(ends, ffi.NULL, 0, ffi.NULL, False, until)
-        while code == -errno.EINTR:
-            code = lib.mk_py_set_wait(ends, ffi.NULL, 0, ffi.NULL, False, until)
-        self._status.beat()
-        if code in (-errno.EBUSY, -errno.ECHILD):
-            raise NotOwner(
-                "this kernel is in use by another thread, or belongs to the process that this was forked from"
-            )
-        if code < 0 and code != -errno.ETIMEDOUT:
-            raise failure(code, "waiting for messages")
-        return bool(code > 0)
-
     def close(self) -> None:
         """Close all links. Called when `main` has returned."""
-        for link in list(self._links):
-            try:
-                link.close()
-            except NotOwner as error:  # main has left a thread behind, or a view
-                self.log(f"{link!r} was not closed: {error}", level=4)
-
-
-def _power_of_two(n: int) -> int:
-    least: int = max(lib.MK_CAPACITY_MIN, lib.mk_page_size())
-    return max(1 << max(n - 1, 0).bit_length(), least)
+        self._links.close()

@@ -35,6 +35,7 @@ class Waitable(Protocol):
     """What can be waited for without a descriptor.
 
     It may also have `has_news() -> bool`: whether it has something now. Without it, it has when one of its lanes has.
+    With `next_due() -> int` beside it, it is asked again then, though nothing came (deadline; negative: never).
     What is waited for by its descriptor may have that, too: it is asked first, and when the descriptor is readable.
     """
 
@@ -89,6 +90,7 @@ class Group:
     __slots__ = (
         "_chosen",
         "_dropped",
+        "_due",
         "_ends",
         "_fds",
         "_flags",
@@ -106,6 +108,7 @@ class Group:
         self._key = key
         self._where: list[tuple[int, int]] = []  # object, lane
         self._inquired: list[int] = []  # objects with a `has_news` of their own
+        self._due: list[int] = []  # of those, the ones that may want to be asked again at a time
         self._plain: list[int] = []  # objects that are descriptors
         places: dict[LaneEnd, int] = {}
         for number, each in enumerate(objects):
@@ -119,6 +122,8 @@ class Group:
                 self._where.append((number, places.setdefault(lane, len(places))))
             if hasattr(each, "has_news"):
                 self._inquired.append(number)
+            if hasattr(each, "next_due"):
+                self._due.append(number)
         self._lanes = list(places)
         self._ends = ffi.new("struct mk_end *[]", [lane.end for lane in places])
         self._chosen = bytearray(len(objects))
@@ -138,12 +143,21 @@ class Group:
             for place, number in enumerate(self._plain, 1):
                 self._fds[place].fd = descriptor(objects[number])
                 self._fds[place].events = lib.POLLIN
-            if not self._sleep(bool(news), until):
-                return bytes(len(objects))
+            due = self._next_due(objects)
+            if not self._sleep(bool(news), until if due < 0 or 0 <= until < due else due):
+                if due < 0 or is_over(until):
+                    return bytes(len(objects))
+                continue
             if not self._inquired and not self._plain and len(self._where) == len(self._lanes) == len(objects):
                 return bytes(ffi.buffer(self._flags))
             if self._choose(objects, news) or is_over(until):
                 return self._chosen
+
+    def _next_due(self, objects: tuple[Any, ...]) -> int:
+        """When one of the objects wants to be asked again, though nothing came; negative: none does."""
+        if not self._due:
+            return -1
+        return min((due for number in self._due if (due := objects[number].next_due()) >= 0), default=-1)
 
     def _sleep(self, found: bool, until: int) -> bool:
         """Wait for the lanes and descriptors, or only look at them. False: the time is up."""

@@ -1,0 +1,185 @@
+"""The links of an instance: asked for, offered, looked at in turn; and the handlers of IPIs that come by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from multikernel._core import lib
+from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, to_wire
+from multikernel.ipi.half import LinkHalf
+from multikernel.shm.channel import close_all
+from multikernel.units import parse_size
+
+from .hostside import HostSide
+from .loop import Loop
+
+if TYPE_CHECKING:
+    from multikernel.ipi.hostlane import HostLaneReceiver
+    from multikernel.ipi.link import IpiHandler, Link
+    from multikernel.ipi.messages import Message
+    from multikernel.shm.channel import Channel
+    from multikernel.shm.lane_receiver import LaneReceiver
+    from multikernel.shm.pages import MachineView, StatusPage
+
+    from .manifest import Manifest
+
+
+class Links:
+    """All links of an incarnation, and their keeper (`multikernel.ipi.inbox.Keeper`).
+
+    Args:
+        manifest: whose they are.
+        control: the channel to the host.
+        host_lane: by which it rings.
+        status: the page where links are counted.
+        machine: where the host says what has become of an instance.
+        log: what writes a line to the console, with its level.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        control: Channel,
+        host_lane: HostLaneReceiver,
+        status: StatusPage,
+        machine: MachineView,
+        log: Callable[[str, int], None],
+    ) -> None:
+        self.host = HostSide(control, host_lane, status, self._offered)
+        self.loop = Loop(self.host, status)
+        self._id, self._name, self._epoch = manifest.id, manifest.name, manifest.epoch
+        self._status, self._machine, self._log = status, machine, log
+        self._all: list[Link] = []
+        self._handlers: dict[int, list[IpiHandler]] = {}
+        self._next = 0  # the link whose turn it is
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(list(self._all))  # a handler may close one meanwhile
+
+    def take_next(self, *, copy: bool) -> tuple[Link, Message, Callable[[], None]] | None:
+        """The next link's next message, beginning with the link whose turn it is, and what gives its space back."""
+        for _ in range(len(self._all)):
+            if not self._all:  # a handler closed the last one
+                break
+            self._next %= len(self._all)
+            link = self._all[self._next]
+            self._next += 1
+            try:
+                found = link.take(copy=copy)
+            except (Closed, CorruptLane) as error:
+                if isinstance(error, CorruptLane):
+                    self._log(str(error), 3)
+                link.close()
+                continue
+            if found is not None:
+                return link, *found
+        return None
+
+    def connect(self, name: str, capacity: int | str, timeout: float) -> Link:
+        """A link to another instance. See `Kernel.connect`."""
+        half = LinkHalf.create(_power_of_two(parse_size(capacity)), self._id, self._epoch)
+        try:
+            answer, fds = self.host.ask(
+                {"verb": "connect", "to": name, "capacity": half.capacity, "timeout": timeout},
+                half.descriptors(),
+                timeout,
+            )
+        except BaseException:
+            half.close()
+            raise
+        return self._attach(half, answer, fds)
+
+    def on_ipi(self, vector: int, handler: IpiHandler) -> None:
+        """Call `handler(vector, count)` for IPIs of `vector` by any link."""
+        if not 0 <= vector < lib.MK_VECTORS:
+            raise ValueError(f"vector {vector}: there are 0 to {lib.MK_VECTORS - 1}")
+        self._handlers.setdefault(vector, []).append(handler)
+
+    def close(self) -> None:
+        """Close all."""
+        for link in self:
+            try:
+                link.close()
+            except NotOwner as error:  # main has left a thread behind, or a view
+                self._log(f"{link!r} was not closed: {error}", 4)
+
+    # --- what links ask of their keeper
+
+    def interrupt(self, vector: int, count: int) -> None:
+        """An IPI came by one of the links: count it and call its handlers."""
+        self._status.ipi(vector, count)
+        for handler in self._handlers.get(vector, ()):
+            handler(vector, count)
+
+    def sleep(self, link: Link, until: int) -> bool:
+        """Wait for one link, serving host and timers meanwhile; the others are looked at later. False: time is up."""
+        self.host.serve()
+        return self.loop.sleep_for(link, until)
+
+    def waits_on(self) -> LaneReceiver:
+        """The host lane, for who waits for more than one link by `wait`."""
+        return self.host.lane.lane
+
+    def next_due(self) -> int:
+        """When `serve` has something to do though nothing came: CLOCK_MONOTONIC, ns; negative: never."""
+        return self.loop.timers.next_due()
+
+    def serve(self) -> None:
+        """What the loop does around each sleep, for `wait`: which sleeps by itself."""
+        self.loop.serve()
+
+    def forget(self, link: Link) -> None:
+        """One of the links is about to be closed."""
+        if link in self._all:
+            self._all.remove(link)
+            self.loop.remove(link)
+
+    # --- inside
+
+    def _attach(self, half: LinkHalf, terms: dict[str, Any], fds: list[int]) -> Link:
+        if len(fds) != 4:
+            half.close()
+            close_all(fds)
+            raise MultikernelError(f"the host sent {len(fds)} descriptors for a link, not 4")
+        producer, consumer, socket_fd, pidfd = fds
+        link = half.attach(
+            [producer, consumer],
+            socket_fd=socket_fd,
+            pidfd=pidfd,
+            peer_id=terms["peer"],
+            peer_name=terms["peer_name"],
+            peer_epoch=terms["peer_epoch"],
+            machine=self._machine,
+            status=self._status,
+            keeper=self,
+        )
+        try:
+            self.loop.add(link)
+        except BaseException:
+            link.close()
+            raise
+        self._all.append(link)
+        return link
+
+    def _offered(self, document: dict[str, Any], fds: list[int]) -> None:
+        if document.get("push") != "link":
+            close_all(fds)
+            raise MultikernelError(f"the host sent what this kernel does not know: {document}")
+        try:
+            half = LinkHalf.create(document["capacity"], self._id, self._epoch)
+        except (OSError, ValueError) as error:
+            failed = error if isinstance(error, MultikernelError) else MultikernelError(f"{self._name}: {error}")
+            close_all(fds)
+            self.host.control.send({"verb": "refused", "link": document["link"], "failed": to_wire(failed)})
+            return
+        self.host.control.send({"verb": "linked", "link": document["link"]}, half.descriptors())
+        try:
+            self._attach(half, document, fds)
+        except (CorruptLane, OSError) as error:  # what another instance brought ends nothing here: it sees Closed
+            self._log(f"a link to {document['peer_name']} was refused: {error}", 3)
+
+
+def _power_of_two(n: int) -> int:
+    least: int = max(lib.MK_CAPACITY_MIN, lib.mk_page_size())
+    return max(1 << max(n - 1, 0).bit_length(), least)
