@@ -108,15 +108,16 @@ OURS(of_records, "ours", make_records, push_record, pop_record)
 
 int main(int argc, char **argv)
 {
-	const struct contestant *records[] = {&of_records, &bare_line, &bare_line_pausing, &bare_pairs};
-	const struct contestant *elements[4 + PEERS] = {&of_elements, &bare_line, &bare_line_pausing, &bare_pairs};
+	const struct contestant *records[] = {&of_records, &bare_line, &bare_line_pausing, &bare_words, &bare_pairs};
+	const struct contestant *elements[5 + PEERS] = {&of_elements, &bare_line, &bare_line_pausing, &bare_words,
+							&bare_pairs};
 	const struct work works[] = {
-		{"spinning round trip, 64 B element", "ns", elements, 4 + PEERS},
-		{"spinning round trip, 64 B record", "ns", records, 4},
+		{"spinning round trip, 64 B element", "ns", elements, 5 + PEERS},
+		{"spinning round trip, 64 B record", "ns", records, 5},
 	};
 
 	name_missing_peers();
 	for (unsigned p = 0; p < PEERS; p++)
-		elements[4 + p] = peers[p]->round_trip_64;
+		elements[5 + p] = peers[p]->round_trip_64;
 	return bench("round_trip", works, 2, argc, argv);
 }

@@ -68,7 +68,7 @@ _Noreturn
 void give_up(const char *what);
 
 /* The bare cache line, without and with a pause in its loop. */
-extern const struct contestant bare_line, bare_line_pausing;
+extern const struct contestant bare_line, bare_line_pausing, bare_words;
 
 /* Run the works that the arguments name (all, if none) and print a table, or with --json a document.
  * @return the program's exit status: 77 when it has no work of such a name */

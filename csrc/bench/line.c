@@ -1,31 +1,32 @@
-/* line.c: the bare cache line. */
+/* line.c: the bare cache line, written by both sides in turn; and two of them, each written by one side only. */
 #include "harness.h"
 #include "multikernel/atomic.h"
 
-struct line {
+struct lines {
 	_Alignas(128) _Atomic uint64_t word;
+	_Alignas(128) _Atomic uint64_t other;
 };
 
-static void *make_line(void)
+static void *make_lines(void)
 {
-	return shared_memory(sizeof(struct line));
+	return shared_memory(sizeof(struct lines));
 }
 
-static void drop_line(void *line)
+static void drop_lines(void *lines)
 {
-	shared_memory_drop(line, sizeof(struct line));
+	shared_memory_drop(lines, sizeof(struct lines));
 }
 
-static inline __attribute__((always_inline)) void await(struct line *line, uint64_t value, bool pausing)
+static inline __attribute__((always_inline)) void await(_Atomic uint64_t *word, uint64_t value, bool pausing)
 {
-	while (atomic_load_explicit(&line->word, memory_order_acquire) != value)
+	while (atomic_load_explicit(word, memory_order_acquire) != value)
 		if (pausing)
 			mk_pause();
 }
 
 /* Left writes odd numbers and waits for even ones, right the other way round. */
-static inline __attribute__((always_inline)) uint64_t left_of_line(struct trial *trial, struct line *line, uint64_t n,
-								   bool pausing)
+static inline __attribute__((always_inline)) uint64_t left_of(struct trial *trial, _Atomic uint64_t *there,
+							      _Atomic uint64_t *back, uint64_t n, bool pausing)
 {
 	bool timed = recording(trial);
 
@@ -33,8 +34,8 @@ static inline __attribute__((always_inline)) uint64_t left_of_line(struct trial 
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t begin = timed ? clock_ns() : 0;
 
-		atomic_store_explicit(&line->word, 2 * i + 1, memory_order_release);
-		await(line, 2 * i + 2, pausing);
+		atomic_store_explicit(there, 2 * i + 1, memory_order_release);
+		await(back, 2 * i + 2, pausing);
 		if (timed)
 			record(trial, clock_ns() - begin);
 	}
@@ -42,38 +43,31 @@ static inline __attribute__((always_inline)) uint64_t left_of_line(struct trial 
 	return 0;
 }
 
-static inline __attribute__((always_inline)) uint64_t right_of_line(struct trial *trial, struct line *line, uint64_t n,
-								    bool pausing)
+static inline __attribute__((always_inline)) uint64_t right_of(struct trial *trial, _Atomic uint64_t *there,
+							       _Atomic uint64_t *back, uint64_t n, bool pausing)
 {
 	start_together(trial);
 	for (uint64_t i = 0; i < n; i++) {
-		await(line, 2 * i + 1, pausing);
-		atomic_store_explicit(&line->word, 2 * i + 2, memory_order_release);
+		await(there, 2 * i + 1, pausing);
+		atomic_store_explicit(back, 2 * i + 2, memory_order_release);
 	}
 	finished(trial);
 	return 0;
 }
 
-static uint64_t left(struct trial *trial, void *line, uint64_t n)
-{
-	return left_of_line(trial, line, n, false);
-}
+#define CONTESTANT(title, text, back, pausing)                                   \
+	static uint64_t left_##title(struct trial *trial, void *at, uint64_t n)  \
+	{                                                                        \
+		struct lines *lines = at;                                        \
+		return left_of(trial, &lines->word, &lines->back, n, pausing);   \
+	}                                                                        \
+	static uint64_t right_##title(struct trial *trial, void *at, uint64_t n) \
+	{                                                                        \
+		struct lines *lines = at;                                        \
+		return right_of(trial, &lines->word, &lines->back, n, pausing);  \
+	}                                                                        \
+	const struct contestant title = {text, make_lines, drop_lines, left_##title, right_##title};
 
-static uint64_t right(struct trial *trial, void *line, uint64_t n)
-{
-	return right_of_line(trial, line, n, false);
-}
-
-static uint64_t left_pausing(struct trial *trial, void *line, uint64_t n)
-{
-	return left_of_line(trial, line, n, true);
-}
-
-static uint64_t right_pausing(struct trial *trial, void *line, uint64_t n)
-{
-	return right_of_line(trial, line, n, true);
-}
-
-const struct contestant bare_line = {"bare cache line", make_line, drop_line, left, right};
-const struct contestant bare_line_pausing = {"bare cache line, pausing", make_line, drop_line, left_pausing,
-					     right_pausing};
+CONTESTANT(bare_line, "bare cache line", word, false)
+CONTESTANT(bare_line_pausing, "bare cache line, pausing", word, true)
+CONTESTANT(bare_words, "bare word each way", other, false)

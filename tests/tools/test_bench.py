@@ -209,8 +209,9 @@ def test_no_side_begins_before_each_has_opened_what_it_needs(cpus):
 
 
 @pytest.mark.two_cpus
-def test_the_bare_cache_line_bounces_as_often_as_it_is_told_to(cpus):
-    with cache_line.bouncing(cpus) as bounce:
+@pytest.mark.parametrize("lines", [1, 2])
+def test_the_bare_cache_line_bounces_as_often_as_it_is_told_to(cpus, lines):
+    with cache_line.bouncing(cpus, lines) as bounce:
         for rounds in (1, 1000, 1):
             assert bounce(rounds).operations == rounds
     assert cache_line.spin_ns(cpus) > 0

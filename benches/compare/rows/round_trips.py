@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from benches.compare import peers
 from benches.compare.peers import Peers
@@ -24,9 +25,9 @@ def blocking(known: Peers) -> list[Planned]:
 def polling(known: Peers) -> list[Planned]:
     """M10."""
     case = cases.spinning(SIZE, {**cases.POLLING, **known.of(peers.LOOKING)})
-    line = Contender(BARE_LINE, bouncing)
+    lines = (Contender(BARE_LINE, bouncing), Contender("a bare line each way", partial(bouncing, lines=2)))
     return [
-        Planned(replace(case, others=(line, *case.others)), {BARE_LINE: Goal(most=3.0, far=1.8)}, latency=True),
+        Planned(replace(case, others=(*lines, *case.others)), {BARE_LINE: Goal(most=3.0, far=1.8)}, latency=True),
     ]
 
 

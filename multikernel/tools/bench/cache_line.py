@@ -1,4 +1,7 @@
-"""The bare cache line: a round trip between two cpus without a message. Its cost is the *placement* of a figure."""
+"""The bare cache line: a round trip between two cpus without a message. Its cost is the *placement* of a figure.
+
+Written by both sides in turn it is the least that a round trip can cost. Memory with one writer takes a line each way.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ FAR = 250.0
 """ns of a round trip from which on two cpus are far: what is near takes 200 at most, what is far 350 at least."""
 
 ROUNDS = 20_000
+_APART = 256  # bytes between two lines: no prefetcher takes them for one
 _RUNS = 9
 
 
@@ -23,9 +27,14 @@ def nearness(nanoseconds: float) -> str:
 
 
 @contextmanager
-def bouncing(cpus: Cpus) -> Iterator[Work]:
-    """An operation is a round trip. No pause in the loops."""
-    with mmap.mmap(-1, mmap.PAGESIZE) as page, measured((cpus[0], _side(page, 0)), (cpus[1], _side(page, 1))) as work:
+def bouncing(cpus: Cpus, lines: int = 1) -> Iterator[Work]:
+    """An operation is a round trip, on one line or on two. No pause in the loops."""
+    back = (lines - 1) * _APART
+    sides = (0, 1)
+    with (
+        mmap.mmap(-1, mmap.PAGESIZE) as page,
+        measured(*((cpus[side], _side(page, back, side)) for side in sides)) as work,
+    ):
         yield work
 
 
@@ -35,7 +44,7 @@ def spin_ns(cpus: Cpus) -> int:
         return round(min(work(ROUNDS).seconds for _ in range(_RUNS)) * 1e9)
 
 
-def _side(page: mmap.mmap, answers: int) -> Side:
+def _side(page: mmap.mmap, back: int, answers: int) -> Side:
     @contextmanager
     def opened() -> Iterator[Run]:
         word = ffi.from_buffer(page)
@@ -43,7 +52,7 @@ def _side(page: mmap.mmap, answers: int) -> Side:
 
         def run(operations: int) -> Tally:
             nonlocal done
-            lib.mk_cache_line_bounce(word, answers, done, operations)
+            lib.mk_cache_line_bounce(word, word + back, answers, done, operations)
             done += operations
             return Tally(operations)
 
