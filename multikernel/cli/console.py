@@ -7,30 +7,51 @@ from typing import TYPE_CHECKING
 import click
 
 from . import describe, options, output
-from .follow import Follower
+from .follow import LEVELS, Follower, Shown
 
 if TYPE_CHECKING:
     from multikernel.machine import Instance
 
 
-@click.command(epilog="Example:  multikernel console web --follow")
+def _level(text: str) -> int:
+    if text in LEVELS:
+        return LEVELS.index(text)
+    if text.isascii() and text.isdigit() and int(text) < len(LEVELS):
+        return int(text)
+    raise ValueError(f"{text!r} is no level: there are {', '.join(LEVELS)}, or 0 to {len(LEVELS) - 1}")
+
+
+@click.command(epilog="Example:  multikernel console web --follow --level warning")
 @options.not_both("follow", "as_json", "--json prints one document, which --follow would never end.")
 @options.instance
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, until the instance ends.")
+@click.option(
+    "-l",
+    "--level",
+    callback=options.checked(_level),
+    metavar="LEVEL",
+    default="debug",
+    help="Only lines of this of syslog's levels and more urgent ones, as a name or number; printed ones are info.",
+)
+@click.option("-t", "--time", "times", is_flag=True, help="Write before each line when it was printed.")
 @options.as_json
 @options.verbose
-def console(instance: Instance, follow: bool, as_json: bool) -> None:
+def console(instance: Instance, follow: bool, level: int, times: bool, as_json: bool) -> None:
     """Print what an instance has printed.
 
     The console of its newest incarnation: the last 64 KiB, also when that has ended. With --follow the exit status is
-    the instance's own, and Ctrl-C leaves it running.
+    the instance's own, and Ctrl-C leaves it running; what it prints faster than is read is lost, which is said.
     """
-    path = f"instances/{instance.name}/console"
-    if as_json:
-        machine = instance.machine
-        output.document({"machine": machine.name, "instance": instance.name, **machine.proc.snapshot(path)})
-    elif follow and instance.pid:
-        end = Follower(instance, lambda text: click.echo(text, nl=False)).until_end()
+    shown = Shown(level, times=times)
+    if follow and instance.pid:
+        end = Follower(instance, lambda text: click.echo(text, nl=False), shown).until_end()
         click.get_current_context().exit(describe.exit_status(end))
-    else:
-        click.echo(instance.machine.proc[path], nl=False)
+    printed = instance.machine.proc.snapshot(f"instances/{instance.name}/console")
+    if as_json:
+        lines = [line for line in printed["lines"] if line["level"] <= level]
+        document = {"lines": lines, "unread": shown.unread(printed["unread"])}
+        output.document({"machine": instance.machine.name, "instance": instance.name, **document})
+        return
+    from multikernel.shm.pages import Line
+
+    click.echo(shown.text(Line(**line) for line in printed["lines"]) + shown.unread(printed["unread"]), nl=False)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from multikernel.errors import Closed, MultikernelError
 from multikernel.image import Image, load
 from multikernel.ipi.hostlane import HostLaneReceiver
-from multikernel.kernel import process, protocol
+from multikernel.kernel import log, process, protocol
 from multikernel.kernel.runtime import Kernel
 from multikernel.shm.channel import Channel
 from multikernel.shm.pages import Console, MachineView, StatusPage
@@ -151,6 +151,7 @@ def _map(manifest: Manifest, given: protocol.Descriptors, control: Channel) -> t
     console = Console.create(manifest.id, manifest.epoch)
     console.drain(given.console_read)
     _finish_at_exit(console)
+    log.install(console)
     lane = HostLaneReceiver.create(manifest.id, manifest.epoch)
     control.send({"verb": "hello", "epoch": manifest.epoch}, [status.fd, console.fd, *lane.descriptors()])
     lane.attach(given.lane, given.bell)

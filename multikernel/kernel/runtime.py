@@ -12,6 +12,7 @@ from multikernel.shm.wait import descriptor
 from multikernel.shm.waiting import AT_ONCE, deadline, is_over
 
 from .links import Links
+from .log import with_fields
 
 if TYPE_CHECKING:
     from multikernel.ipi.hostlane import HostLaneReceiver
@@ -205,9 +206,20 @@ class Kernel:
         self._host.serve()
         return self._host.halting
 
-    def log(self, text: str, level: int = 6) -> None:
-        """Write to the console. level: syslog's, 3 error, 4 warning, 6 info, 7 debug."""
-        self._console.write(text if text.endswith("\n") else f"{text}\n", level)
+    def log(self, text: str, level: int = 6, **fields: Any) -> None:
+        """Write a line to the console. Never waits. `logging` does it too, from whatever thread.
+
+        Args:
+            text: what happened.
+            level: syslog's: 2 critical, 3 error, 4 warning, 6 info, 7 debug.
+            fields: written after it as `key=value`; a value that is no plain word is quoted, as JSON quotes.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        if not 0 <= level <= 7:
+            raise ValueError(f"level {level!r}: syslog has 0 (emergency) to 7 (debug)")
+        self._console.write(f"{with_fields(text.removesuffix(chr(10)), fields)}\n", level)
 
     def close(self) -> None:
         """Close all links. Called when `main` has returned."""

@@ -19,12 +19,19 @@ INFO = 6
 
 @dataclass(frozen=True)
 class Line:
-    """One line. time_ns: CLOCK_MONOTONIC; level: syslog's; partial: no newline followed it."""
+    """One line.
+
+    time_ns: CLOCK_MONOTONIC
+    level: syslog's
+    partial: no newline followed it
+    lost: bytes before it that were overwritten before they were read, of lines with 16 each; 0: none
+    """
 
     time_ns: int
     level: int
     text: str
     partial: bool
+    lost: int = 0
 
 
 class Console:
@@ -105,6 +112,7 @@ class ConsoleView:
         found: list[Line] = []
         left = self.capacity
         while left > 0:
+            expected = position[0]
             code = lib.mk_console_next(console, self._header, position, line, text)
             if code < 0:
                 raise CorruptLane("this is no console, or its writer scribbled over it")
@@ -112,8 +120,10 @@ class ConsoleView:
                 break
             partial = bool(line.flags & lib.MK_CONSOLE_PARTIAL)
             words = decoder.decode(ffi.buffer(text, line.length)[:], final=not partial)
-            found.append(Line(line.time, line.level, words, partial))
-            left -= ffi.sizeof("struct mk_console_line") + line.length
+            size = ffi.sizeof("struct mk_console_line") + line.length
+            lost = max(position[0] - (size + 7 & ~7) - expected, 0)  # lines lie on multiples of 8
+            found.append(Line(line.time, line.level, words, partial, lost))
+            left -= size
         if cut := decoder.decode(b"", final=True):
             found[-1] = replace(found[-1], text=found[-1].text + cut)
         return found, position[0]

@@ -81,7 +81,19 @@ def test_a_reader_that_was_overtaken_goes_on_with_the_oldest_line(console, view)
     for number in range(1000):
         console.write(f"line {number}\n")
     lines, _ = view.lines(position)
-    assert lines == view.lines()[0]
+    assert [(line.time_ns, line.text) for line in lines] == [(line.time_ns, line.text) for line in view.lines()[0]]
+
+
+def test_the_first_line_after_a_gap_says_how_much_was_lost(console, view):
+    console.write("line\n")
+    _, position = view.lines()
+    for number in range(1000):
+        console.write(f"{number:08}\n")  # 24 bytes each
+    lines, position = view.lines(position)
+    assert lines[0].lost == int(lines[0].text) * 24 > 0
+    assert not any(line.lost for line in lines[1:])
+    console.write("next\n")
+    assert [line.lost for line in view.lines(position)[0]] == [0]
 
 
 def test_what_comes_out_of_a_pipe_is_in_the_console_when_it_is_finished(console, view):
