@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .concurrent.connection import Pipe
     from .concurrent.executor import CoreExecutor
     from .concurrent.queue import Queue, SimpleQueue
+    from .host.policy import Restart
     from .ipi.link import Link
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
     from .kernel.runtime import Kernel
@@ -68,6 +69,7 @@ _WHERE = {
     "Queue": "concurrent.queue",
     "RESOURCE": "ipi.messages",
     "Receiver": "shm.receiver",
+    "Restart": "host.policy",
     "Ring": "shm.ring",
     "SYSTEM": "ipi.messages",
     "Sender": "shm.sender",
@@ -110,6 +112,7 @@ __all__ = [
     "Queue",
     "Receiver",
     "ResourceError",
+    "Restart",
     "Ring",
     "Sender",
     "SimpleQueue",

@@ -23,6 +23,7 @@ from multikernel.client.instance import Instance
 from multikernel.client.membership import Membership
 from multikernel.errors import Closed, NotFound
 from multikernel.host import rundir
+from multikernel.host.policy import Policy, Restart
 from multikernel.resources import memory as system_memory
 from multikernel.resources import topology
 from multikernel.resources.names import check_name
@@ -136,6 +137,10 @@ class Machine:
         memory: int | str = "64M",
         *,
         exclusive: bool = True,
+        restart: str | Restart = "never",
+        watchdog: float | None = None,
+        on_hang: str = "report",
+        core: bool = False,
         id: int | None = None,  # noqa: A002 - it is what it is called everywhere
     ) -> Instance:
         """Reserve cpus and memory for a new instance; its state is `ready`.
@@ -145,14 +150,32 @@ class Machine:
             cpus: of the pool. Default: the first that is free.
             memory: budget for what it adds to the machine, bytes or "64M": image, console, links.
             exclusive: False: its cpus may be shared with others that were created so, too.
+            restart: "never", "on-failure" (it died by itself) or "always" (also when `main` returned): it is then
+                booted again, after a wait that grows. `Restart` says how long, and how often. What somebody halts or
+                kills is not restarted.
+            watchdog: seconds without a sign of life after which it is hung: messages that it does not read, or no
+                answer to the host's look. One that sleeps until something comes is alive. None: nobody looks.
+            on_hang: "report": it is said (`hung` in the status), and nothing else is done; "dump": it is killed, with
+                the traceback of all threads in its panic report, and has failed; "reboot": then it is booted again.
+            core: leave it dumpable, so that the system can write a core file, and debuggers of this user can attach;
+                but then other processes of this user get at its memory and descriptors, too.
             id: 1 to 511. Default: the lowest that is free.
 
         Raises:
+            ValueError: a policy that cannot be meant.
             ResourceError: the name or id is taken or against the rule, cpus or memory are not to be had; the message
                 says what is free. Nothing was reserved.
         """
         asked = None if cpus is None else list(parse_cpus(cpus))
-        fields = {"name": name, "cpus": asked, "memory": parse_size(memory), "exclusive": exclusive, "instance": id}
+        policy = Policy.of(restart, watchdog, on_hang, core=core)
+        fields = {
+            "name": name,
+            "cpus": asked,
+            "memory": parse_size(memory),
+            "policy": policy.to_json(),
+            "exclusive": exclusive,
+            "instance": id,
+        }
         check_name(name)
         made = self._membership.request("create", fields)
         return Instance(self, self._membership, name, made["instance"])

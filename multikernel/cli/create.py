@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 @click.option("--cpu-count", type=click.IntRange(min=1), metavar="N", help="So many free cpus, whichever they are.")
 @options.memory("Its memory.", default="64M")
 @click.option("--shared", is_flag=True, help="Share its cpus with others that were created so.")
+@options.restart
+@options.watchdog
+@options.on_hang
+@click.option("--core", is_flag=True, help="Let the system write a core file of it; others of this user may look in.")
 @options.machine
 @options.dry_run
 @options.as_json
@@ -33,6 +37,10 @@ def create(
     cpu_count: int | None,
     memory: int,
     shared: bool,
+    restart: str,
+    watchdog: float | None,
+    on_hang: str,
+    core: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -47,7 +55,17 @@ def create(
     if dry_run:
         document = plan.document(machine.name, name, cpus or (), memory, exclusive=not shared, number=number)
     else:
-        instance = machine.create(name, cpus=cpus, memory=memory, exclusive=not shared, id=number)
+        instance = machine.create(
+            name,
+            cpus=cpus,
+            memory=memory,
+            exclusive=not shared,
+            restart=restart,
+            watchdog=watchdog,
+            on_hang=on_hang,
+            core=core,
+            id=number,
+        )
         document = describe.outcome(instance, dry_run=False)
     made = document["instance"]
     output.done(

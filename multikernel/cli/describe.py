@@ -68,6 +68,8 @@ def _instance(record: InstanceRecord, images: list[ImageRecord]) -> dict[str, An
         if image is None
         else {"name": image.name, "kind": image.kind, "size": image.size, "digest": image.digest},
         "cmdline": record.cmdline,
+        "restart": record.supervised.restart,
+        "restarts": record.supervised.restarts,
         "last_end": end(record.end),
     }
 

@@ -86,6 +86,29 @@ def timeout(help: str, default: str = "30") -> Callable[[Command], Command]:  # 
     )
 
 
+restart = click.option(
+    "--restart",
+    type=click.Choice(["never", "on-failure", "always"]),
+    default="never",
+    show_default=True,
+    help="When to boot it again after it has ended by itself.",
+)
+
+watchdog = click.option(
+    "--watchdog",
+    callback=checked(_seconds),
+    metavar="SECONDS",
+    help="Without a sign of life for so long, it is hung. Default: nobody looks.",
+)
+
+on_hang = click.option(
+    "--on-hang",
+    type=click.Choice(["report", "dump", "reboot"]),
+    default="report",
+    show_default=True,
+    help="What to do then: say so, kill it and keep a report, or boot it again, too.",
+)
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do not do it.")

@@ -91,6 +91,7 @@ def _detail(one: dict[str, Any]) -> list[tuple[str, str]]:
         ("image", f"{image['name']} ({image['kind']}, {format_size(image['size'])})" if image else "-"),
         ("digest", image["digest"] if image else "-"),
         ("cmdline", one["cmdline"] or "-"),
+        ("restart", f"{one['restart']}, {one['restarts']} in a row" if one["restarts"] else one["restart"]),
     ]
     if last is None:
         return [*lines, ("last end", "none yet")]

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from multikernel.errors import CorruptLane, MultikernelError
@@ -63,6 +64,8 @@ class Incarnation:
         self.asked: Asked = ""
         self.forced = False
         self.late = False
+        self.by_policy = False
+        """Whether nobody has asked for its boot: it follows another one that has ended."""
         self.busy = 0
         """Requests of it that are being worked on."""
         self.unread = ""
@@ -80,6 +83,7 @@ class Incarnation:
         self.pidfd = -1
         """Of its process, from its spawn to its end; stays ours."""
         self._halting = False
+        self._active_ns = 0
         with contextlib.ExitStack() as undo:
             self._lane = HostLane.create(instance_id, epoch)
             undo.callback(self._lane.close)
@@ -90,6 +94,15 @@ class Incarnation:
             self._control = theirs
             self.wire = Wire(ours, self._receive, self._lost)
             undo.pop_all()
+
+    @property
+    def booted(self) -> bool:
+        """Whether it has come as far as its boot was to wait for."""
+        return self.reached[self._until].done()
+
+    def seconds_active(self) -> float:
+        """How long ago it became active; 0: it did not."""
+        return (time.monotonic_ns() - self._active_ns) / 1e9 if self._active_ns else 0.0
 
     def descriptors(self, image: int, machine: int) -> Descriptors:
         """What the new process is given; all stay ours, for `handed_over` or `close`."""
@@ -143,7 +156,7 @@ class Incarnation:
             asked=self.asked,
             forced=self.forced,
             late=self.late,
-            booted=self.reached[self._until].done(),
+            booted=self.booted,
             reason=self._reason,
             traceback=self._traceback,
         )
@@ -228,6 +241,7 @@ class Incarnation:
         if not future.done():
             future.set_result(None)
             if phase == "active":
+                self._active_ns = time.monotonic_ns()
                 self._on_active()
 
     def _lost(self, reason: Exception | None) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from multikernel.errors import NotFound, Timeout
-from multikernel.shm.pages import End, InstanceRecord
+from multikernel.shm.pages import End, InstanceRecord, Supervised
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from multikernel.host.incarnation import Incarnation
+    from multikernel.host.policy import Policy
     from multikernel.host.states import State
     from multikernel.image.image import Image
 
@@ -42,6 +43,7 @@ class Instance:
     cpus: tuple[int, ...]
     memory: int
     exclusive: bool
+    policy: Policy
     state: State = "ready"
     state_time_ns: int = field(default_factory=time.monotonic_ns)
     epoch: int = 0
@@ -52,6 +54,13 @@ class Instance:
     """The running incarnation: from the beginning of its boot until its end is published."""
     last: Incarnation | None = None
     """The newest one that has pages to be seen; running or not."""
+    restarts: int = 0
+    """How often it was booted again in a row, by its policy."""
+    restart: asyncio.TimerHandle | None = None
+    """The one that is due, with its time."""
+    restart_at_ns: int = 0
+    claimed_ns: int = 0
+    """When its newest boot began."""
     deleted: bool = False
     due: bool = False
     """Whether a successor of its last incarnation is about to boot; its links wait for that."""
@@ -100,4 +109,18 @@ class Instance:
             end=self.end,
             cmdline=self.loaded.cmdline if self.loaded else "",
             console_tail=self.console_tail,
+            supervised=self._supervised(),
+        )
+
+    def _supervised(self) -> Supervised:
+        policy = self.policy
+        return Supervised(
+            restart=policy.restart.when,
+            restarts=self.restarts,
+            restart_limit=policy.restart.limit,
+            restart_at_ns=self.restart_at_ns,
+            watchdog_ns=int((policy.watchdog or 0.0) * 1e9),
+            on_hang=policy.on_hang,
+            core=policy.core,
+            claimed_ns=self.claimed_ns,
         )

@@ -14,10 +14,13 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from multikernel.errors import BootError, Closed, Timeout, from_wire
+from multikernel.errors import Closed, Timeout, from_wire
 from multikernel.host import ends
+from multikernel.host.ending import ends_within, first_of, kill_now, make_way
+from multikernel.host.failed_boot import boot_error
 from multikernel.host.incarnation import Incarnation, Until
 from multikernel.host.states import check_step, refused
+from multikernel.host.supervision import Supervision
 from multikernel.kernel.manifest import Manifest
 from multikernel.shm.channel import close_all
 from multikernel.shm.pages import End
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from multikernel.shm.channel import Document
 
 _LAST_WAIT = 2.0  # seconds for killed instances to be reaped, before the machine goes anyway
-_SHOWN_LINES = 24  # of the console, in the message of a BootError
 
 
 class Lifecycle:
@@ -54,6 +56,7 @@ class Lifecycle:
     ) -> None:
         self._registry, self._zygote = registry, zygote
         self._spoke, self._ended = spoke, ended
+        self._supervision = Supervision(self, registry)
         self._closing = False
 
     async def boot(self, instance: Instance, until: Until, within: float) -> Incarnation:
@@ -66,7 +69,13 @@ class Lifecycle:
         """
         async with instance.turn(within):
             check_step(instance.name, instance.state, "boot")
-            return await self._boot(instance, until, within)
+            self._supervision.cancel(instance)
+            instance.restarts = 0
+            try:
+                return await self._boot(instance, until, within)
+            except BaseException:
+                self.give_up(instance)  # it may have been due
+                raise
 
     async def reboot(self, instance: Instance, until: Until, within: float) -> Incarnation:
         """Have a new incarnation take the place of the one that runs, or of the one that failed.
@@ -80,10 +89,12 @@ class Lifecycle:
         begin = time.monotonic()
         async with instance.turn(within):
             check_step(instance.name, instance.state, "reboot")
+            self._supervision.cancel(instance)
+            instance.restarts = 0
             try:
                 if instance.run is not None:
                     self.expect_successor(instance)
-                    await _make_way(instance.run, within / 2)
+                    await make_way(instance.run, within / 2)
                     if not instance.due:
                         raise refused(instance.name, instance.state, "reboot")
                 return await self.succeed(instance, until, max(0.0, begin + within - time.monotonic()))
@@ -99,7 +110,7 @@ class Lifecycle:
         instance.due = True
         self._registry.publish(instance)
 
-    async def succeed(self, instance: Instance, until: Until, within: float) -> Incarnation:
+    async def succeed(self, instance: Instance, until: Until, within: float, *, by_policy: bool = False) -> Incarnation:
         """Boot the successor of an incarnation that has ended; the caller has the instance's turn.
 
         It has the id, and, if it was expected, links, named memory and messages that were not released.
@@ -108,7 +119,7 @@ class Lifecycle:
             As `boot`. A successor that was expected still is, unless this one had become active: try again, or
             `give_up`.
         """
-        return await self._boot(instance, until, within)
+        return await self._boot(instance, until, within, by_policy=by_policy)
 
     def give_up(self, instance: Instance) -> None:
         """No successor will come: who waits for one is told so. Nothing happens if none was expected."""
@@ -116,19 +127,33 @@ class Lifecycle:
             instance.due = False
             self._registry.publish(instance)
 
+    def stand_down(self, instance: Instance) -> bool:
+        """Somebody has decided what the instance is to be: take back a restart that is due. Whether one was."""
+        was_due = self._supervision.cancel(instance)
+        if was_due:
+            instance.due = False
+            if not instance.deleted:
+                self._registry.publish(instance)
+        return was_due
+
     async def halt(self, instance: Instance, within: float, *, force: bool) -> End:
         """Ask the instance to finish, and kill it if it has not after `within` seconds.
+
+        One that does not run, and is to be booted again, is not: the state is `loaded` then.
 
         Raises:
             StateError: it is not active.
             Timeout: it has not finished, and `force` is False: it stays active.
         """
         async with instance.turn(within):
+            if instance.end is not None and self.stand_down(instance):
+                self._registry.enter(instance, "loaded")
+                return instance.end
             check_step(instance.name, instance.state, "halt")
             run = _running(instance)
             run.asked = "halt"
             run.shut_down()
-            if not await _ends_within(run, within):
+            if not await ends_within(run, within):
                 if not force:
                     raise Timeout(
                         f"{instance.name!r} has not halted within {within:g} s and stays active. It halts when it "
@@ -143,14 +168,19 @@ class Lifecycle:
     async def kill(self, instance: Instance) -> End:
         """End it at once, also while it boots or halts: it does not wait for its turn.
 
+        One that does not run, and is to be booted again, is not: the state is `loaded` then.
+
         Raises:
-            StateError: nothing of it runs.
+            StateError: nothing of it runs, and nothing is to.
         """
         run = instance.run
+        if run is None and instance.end is not None and self.stand_down(instance):
+            self._registry.enter(instance, "loaded")
+            return instance.end
         if run is None:
             raise refused(instance.name, instance.state, "kill")
         run.asked = "kill"
-        return await _kill(run)
+        return await kill_now(run)
 
     async def wait(self, instance: Instance, within: float | None) -> End:
         """Wait for the end of the incarnation that runs; how the last one ended, if none does.
@@ -164,13 +194,15 @@ class Lifecycle:
             if instance.end is None:
                 raise refused(instance.name, instance.state, "wait for")
             return instance.end
-        if not await _ends_within(run, within):
+        if not await ends_within(run, within):
             raise Timeout(f"{instance.name!r} goes on after {within:g} s", name=instance.name, timeout=within)
         return run.over.result()
 
     async def end_all(self, within: float) -> None:
         """Halt what is active, with `within` seconds for all of it together; kill the rest. No boot comes after."""
         self._closing = True
+        for instance in self._registry.instances.values():
+            self.stand_down(instance)
         running = [(instance, instance.run) for instance in self._registry.instances.values() if instance.run]
         halting = [run for instance, run in running if within > 0 and instance.state == "active"]
         for _, run in running:
@@ -184,7 +216,7 @@ class Lifecycle:
             run.forced = run.asked == "halt"
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WAIT):
-                await asyncio.gather(*map(_kill, rest))
+                await asyncio.gather(*map(kill_now, rest))
 
     def on_zygote(self, document: Document, fds: list[int]) -> None:
         """Something that the zygote says of one of its children."""
@@ -207,22 +239,22 @@ class Lifecycle:
                 instance.run.kill()
                 self._finish(instance, 0, signal.SIGKILL)
 
-    async def _boot(self, instance: Instance, until: Until, within: float) -> Incarnation:
+    async def _boot(self, instance: Instance, until: Until, within: float, *, by_policy: bool = False) -> Incarnation:
         """Start an incarnation, and wait until it is as far as `until`. Raises as `boot` does."""
         if self._closing:
             raise Closed(f"machine {self._registry.machine!r} is shutting down")
-        run = await self._start(instance, until)
+        run = await self._start(instance, until, by_policy=by_policy)
         reached = run.reached[until]
-        await _first_of(reached, run.over, seconds=within)
+        await first_of(reached, run.over, seconds=within)
         if reached.done():
             return run
         if not run.over.done():
             run.late = True
             run.kill()
         await run.over
-        raise _boot_error(instance, run, f"{until} within {within:g} s" if run.late else until)
+        raise boot_error(instance, run, f"{until} within {within:g} s" if run.late else until)
 
-    async def _start(self, instance: Instance, until: Until) -> Incarnation:
+    async def _start(self, instance: Instance, until: Until, *, by_policy: bool) -> Incarnation:
         """Have a new incarnation forked. Takes everything back if that fails."""
         loaded = instance.loaded
         if loaded is None:
@@ -235,14 +267,16 @@ class Lifecycle:
             on_active=lambda: self._on_active(instance),
             on_document=lambda document, fds: self._spoke(instance, document, fds),
         )
+        run.by_policy = by_policy
         instance.run = run
         instance.epoch += 1
+        instance.claimed_ns = time.monotonic_ns()
         try:
             self._zygote.send(
                 {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": self._manifest(instance)},
                 run.descriptors(loaded.image.fd, self._registry.page.fd),
             )
-            await _first_of(run.spawned, run.over)
+            await first_of(run.spawned, run.over)
             if run.spawned.done():
                 run.spawned.result()
         except BaseException as error:
@@ -266,6 +300,8 @@ class Lifecycle:
         instance.end, instance.console_tail, instance.run = end, run.unread, None
         if run.asked == "kill":
             instance.due = False
+        if not run.asked and not self._closing:
+            self._supervision.plan(instance, run, state)
         self._registry.enter(instance, state)
         run.over.set_result(end)
         self._ended(run)
@@ -293,54 +329,3 @@ def _running(instance: Instance) -> Incarnation:
     if instance.run is None:
         raise AssertionError(f"{instance.name!r} is {instance.state}, and nothing runs")
     return instance.run
-
-
-async def _make_way(run: Incarnation, within: float) -> None:
-    """Halt an incarnation, and kill it if it has not after `within` seconds."""
-    run.asked = "halt"
-    run.shut_down()
-    if not await _ends_within(run, within):
-        run.forced = True
-        run.kill()
-    await asyncio.shield(run.over)
-
-
-async def _kill(run: Incarnation) -> End:
-    """End it at once. One that the zygote is about to fork is ended as soon as there is somebody to be ended."""
-    await _first_of(run.spawned, run.over)
-    run.kill()
-    return await asyncio.shield(run.over)
-
-
-async def _first_of(*futures: asyncio.Future[Any], seconds: float | None = None) -> None:
-    """Wait until one of them is done, or the time is up. None of them is cancelled."""
-    await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _ends_within(run: Incarnation, seconds: float | None) -> bool:
-    done, _ = await asyncio.wait([run.over], timeout=seconds)
-    return bool(done)
-
-
-def _boot_error(instance: Instance, run: Incarnation, aim: str) -> BootError:
-    end, console = run.over.result(), run.output()
-    how = {
-        "boot": "it was killed" if run.late else "its boot failed",
-        "killed": "it was killed",
-        "signal": f"signal {end.signal} ended it",
-        "exception": "main raised an exception",
-        "returned": f"main returned {end.code}",
-    }.get(end.reason, f"it exited with status {end.code}")
-    shown = (console or end.traceback).rstrip().splitlines()[-_SHOWN_LINES:]
-    said = "".join(f"\n  {line}" for line in shown)
-    return BootError(
-        f"{instance.name!r} was not {aim}: {how}. It is {instance.state} now. "
-        + (f"The end of its console:{said}" if shown else "It has printed nothing."),
-        name=instance.name,
-        state=instance.state,
-        reason=end.reason,
-        code=end.code,
-        signal=end.signal,
-        traceback=end.traceback,
-        console=console,
-    )

@@ -16,6 +16,7 @@ from multikernel.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from multikernel.host.policy import Policy
     from multikernel.image.image import Image
     from multikernel.resources.pool import Pool
     from multikernel.shm.pages import MachinePage
@@ -67,7 +68,14 @@ class Registry:
         return instance
 
     def create(
-        self, name: str, cpus: tuple[int, ...] | None, memory: int, *, exclusive: bool, instance_id: int | None
+        self,
+        name: str,
+        cpus: tuple[int, ...] | None,
+        memory: int,
+        policy: Policy,
+        *,
+        exclusive: bool,
+        instance_id: int | None,
     ) -> Instance:
         """Reserve cpus (None: the first that can be had) and memory (bytes) for a new instance.
 
@@ -91,7 +99,7 @@ class Registry:
         if cpus is None:
             cpus = self._pool.choose(1, exclusive=exclusive)
         self._pool.reserve(name, cpus, memory, exclusive=exclusive)
-        instance = Instance(instance_id, name, cpus, memory, exclusive)
+        instance = Instance(instance_id, name, cpus, memory, exclusive, policy)
         self.instances[name] = instance
         self.publish(instance)
         return instance

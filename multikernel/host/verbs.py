@@ -8,7 +8,8 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
                   the machine object, read-only
     watch     {}                                             -> {}
                   from now on the pushes below come; those of all instances that there are before the answer
-    create    {"name", "cpus": [..] | null, "memory": bytes, "exclusive", "instance": id | null} -> {"instance": id}
+    create    {"name", "cpus": [..] | null, "memory": bytes, "policy": {..}, "exclusive", "instance": id | null}
+                  -> {"instance": id}; the policy is `Policy.to_json`
     delete    {"name", "instance"}                           -> {}
     load      {"name", "instance", "image": {..}, "cmdline", "directory"} + [image]          -> {}
     unload    {"name", "instance"}                           -> {}
@@ -40,6 +41,7 @@ import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from multikernel.errors import MultikernelError
+from multikernel.host.policy import Policy
 from multikernel.host.states import check_step
 from multikernel.image import Image
 
@@ -75,6 +77,7 @@ async def create(host: HostKernel, _client: Client, request: Request) -> Answer:
         request.text("name"),
         request.integers_or_none("cpus"),
         request.integer("memory"),
+        Policy.from_json(request.object("policy")),
         exclusive=request.flag("exclusive"),
         instance_id=request.integer_or_none("instance"),
     )
@@ -86,6 +89,7 @@ async def delete(host: HostKernel, _client: Client, request: Request) -> Answer:
     instance = _instance(host, request)
     async with instance.turn():
         host.registry.delete(instance)
+        host.lifecycle.stand_down(instance)
     return {}, []
 
 
@@ -102,6 +106,7 @@ async def load(host: HostKernel, _client: Client, request: Request) -> Answer:
         except BaseException:
             image.close()
             raise
+        host.lifecycle.stand_down(instance)
     return {}, []
 
 
@@ -110,6 +115,7 @@ async def unload(host: HostKernel, _client: Client, request: Request) -> Answer:
     instance = _instance(host, request)
     async with instance.turn():
         host.registry.unload(instance)
+        host.lifecycle.stand_down(instance)
     return {}, []
 
 

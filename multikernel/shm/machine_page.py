@@ -11,7 +11,7 @@ from multikernel.errors import CorruptLane
 
 from .mapping import Mapping
 from .objects import reopen
-from .records import STATES, End, ImageRecord, InstanceRecord, MachineRecord
+from .records import ON_HANG, RESTARTS, STATES, End, ImageRecord, InstanceRecord, MachineRecord, Supervised
 
 
 class MachinePage:
@@ -68,6 +68,7 @@ class MachinePage:
             c.end_reason = _text(record.end.reason, 32)
             c.end_code, c.end_signal, c.end_forced = record.end.code & 0xFFFFFFFF, record.end.signal, record.end.forced
             c.end_traceback = _tail(record.end.traceback, lib.MK_END_TEXT)
+        _set_supervised(c, record.supervised)
         if lib.mk_py_write_instance(self._open(), record.id, c):
             raise ValueError(f"instance id {record.id}: there are 1 to {lib.MK_INSTANCES - 1}")
 
@@ -153,6 +154,7 @@ class MachineView:
             end=end,
             cmdline=_string(c.cmdline),
             console_tail=_string(c.console_tail),
+            supervised=_supervised(c),
             torn=torn,
         )
 
@@ -179,6 +181,35 @@ class MachineView:
 
     def _open(self) -> Any:
         return self._mapping.opened(self._page)
+
+
+def _set_supervised(c: Any, it: Supervised) -> None:
+    c.restart, c.restarts, c.restart_limit = RESTARTS.index(it.restart), it.restarts, it.restart_limit
+    c.restart_at, c.watchdog, c.hung_since, c.claimed = (
+        it.restart_at_ns,
+        it.watchdog_ns,
+        it.hung_since_ns,
+        it.claimed_ns,
+    )
+    c.on_hang, c.panic, c.crash_image = ON_HANG.index(it.on_hang), it.panic, it.crash_image
+    c.flags = it.core * lib.MK_INSTANCE_CORE | it.crashed * lib.MK_INSTANCE_CRASHED
+
+
+def _supervised(c: Any) -> Supervised:
+    return Supervised(
+        restart=RESTARTS[c.restart] if c.restart < len(RESTARTS) else "never",
+        restarts=c.restarts,
+        restart_limit=c.restart_limit,
+        restart_at_ns=c.restart_at,
+        watchdog_ns=c.watchdog,
+        on_hang=ON_HANG[c.on_hang] if c.on_hang < len(ON_HANG) else "report",
+        hung_since_ns=c.hung_since,
+        panic=c.panic,
+        claimed_ns=c.claimed,
+        crash_image=c.crash_image,
+        core=bool(c.flags & lib.MK_INSTANCE_CORE),
+        crashed=bool(c.flags & lib.MK_INSTANCE_CRASHED),
+    )
 
 
 def _whole(code: int) -> bool:

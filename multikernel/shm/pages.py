@@ -6,7 +6,18 @@ from multikernel._core import lib
 
 from .console_ring import Console, ConsoleView, Line, as_text
 from .machine_page import MachinePage, MachineView
-from .records import PHASES, STATES, Counters, End, ImageRecord, InstanceRecord, LinkStatus, MachineRecord, Status
+from .records import (
+    PHASES,
+    STATES,
+    Counters,
+    End,
+    ImageRecord,
+    InstanceRecord,
+    LinkStatus,
+    MachineRecord,
+    Status,
+    Supervised,
+)
 from .status_page import StatusPage, StatusView
 
 ABI_VERSION: int = lib.MK_ABI_VERSION
@@ -34,5 +45,6 @@ __all__ = [
     "Status",
     "StatusPage",
     "StatusView",
+    "Supervised",
     "as_text",
 ]

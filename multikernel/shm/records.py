@@ -8,6 +8,12 @@ from typing import Any
 STATES = ("empty", "ready", "loaded", "active", "failed", "standby")
 """States of an instance, by the multikernel tree's numbers (and standby)."""
 
+RESTARTS = ("never", "on-failure", "always")
+"""When an instance is booted again, by the numbers of enum mk_restart."""
+
+ON_HANG = ("report", "dump", "reboot")
+"""What happens to one that hangs, by the numbers of enum mk_on_hang."""
+
 PHASES = ("spawned", "pinned", "mapped", "imported", "active", "ready", "ending")
 """How far an incarnation has come, in order."""
 
@@ -81,6 +87,31 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Supervised:
+    """How the host looks after an instance, as part of its record. Times of 0: there is none.
+
+    restarts: in a row, by its policy, and restart_limit the most of them; restart_at_ns: when the next is due;
+    watchdog_ns: how long it may show no sign of life, 0: nobody looks; hung_since_ns: its last one, once it is hung;
+    panic: epoch of the incarnation whose panic report is kept, 0: none; claimed_ns: when its newest boot began;
+    crash_image: id of its crash image, 0: none; core: whether it stays dumpable; crashed: whether what runs is its
+    crash image
+    """
+
+    restart: str = "never"
+    restarts: int = 0
+    restart_limit: int = 0
+    restart_at_ns: int = 0
+    watchdog_ns: int = 0
+    on_hang: str = "report"
+    hung_since_ns: int = 0
+    panic: int = 0
+    claimed_ns: int = 0
+    crash_image: int = 0
+    core: bool = False
+    crashed: bool = False
+
+
+@dataclass(frozen=True)
 class InstanceRecord:
     """What the host says of an instance.
 
@@ -101,6 +132,7 @@ class InstanceRecord:
     end: End | None = None
     cmdline: str = ""
     console_tail: str = ""
+    supervised: Supervised = Supervised()
     torn: bool = False
 
 

@@ -226,7 +226,22 @@ enum mk_state {
 #define MK_CPU_WORDS 16u /* 1024 cpus */
 #define MK_END_TEXT 1024
 #define MK_CMDLINE_SIZE 256
-#define MK_CONSOLE_TAIL 2512
+#define MK_CONSOLE_TAIL 2448
+
+enum mk_restart {
+	MK_RESTART_NEVER = 0,
+	MK_RESTART_ON_FAILURE = 1,
+	MK_RESTART_ALWAYS = 2,
+};
+
+enum mk_on_hang {
+	MK_ON_HANG_REPORT = 0,
+	MK_ON_HANG_DUMP = 1,
+	MK_ON_HANG_REBOOT = 2,
+};
+
+#define MK_INSTANCE_CORE 1u    /* it stays dumpable */
+#define MK_INSTANCE_CRASHED 2u /* what runs is its crash image */
 
 /* Written by the host: one instance. A latch of two copies in one slot of the machine object. */
 struct mk_instance_record {
@@ -247,6 +262,18 @@ struct mk_instance_record {
 	char end_reason[32];             /* "": it never ran; else why its last incarnation ended */
 	char end_traceback[MK_END_TEXT]; /* the tail of it */
 	char cmdline[MK_CMDLINE_SIZE];
+	/* What becomes of it without being asked for; times are CLOCK_MONOTONIC, ns, and 0 where there is none. */
+	uint64_t restart_at;                /* when it is booted again */
+	uint64_t watchdog;                  /* ns without a sign of life after which it is hung; 0: nobody looks */
+	uint64_t hung_since;                /* its last sign of life, once it is hung */
+	uint64_t panic;                     /* epoch of the incarnation whose panic report is kept */
+	uint64_t claimed;                   /* when its newest boot began */
+	uint32_t restart;                   /* enum mk_restart */
+	uint32_t restarts;                  /* in a row */
+	uint32_t restart_limit;             /* of them */
+	uint32_t on_hang;                   /* enum mk_on_hang */
+	uint32_t crash_image;               /* id of its crash image; 0: none */
+	uint32_t flags;                     /* MK_INSTANCE_* */
 	char console_tail[MK_CONSOLE_TAIL]; /* bytes still in the console's pipe when it died */
 };
 

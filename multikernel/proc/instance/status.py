@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from multikernel.proc.words import kib, line, pairs, seconds
-from multikernel.shm.pages import PHASES, Counters, End
+from multikernel.shm.pages import PHASES, Counters, End, Supervised
 from multikernel.units import format_cpus
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ def values(seen: Seen) -> dict[str, Any]:
     """Times in nanoseconds, memory in bytes. What an instance says of itself is None if no page of its has come.
 
     page_epoch: the incarnation that these figures are of; since_ns: how long it has been in its state; phases_ns: when
-    each was reached, after the first.
+    each was reached, after the first; restarts: in a row; restart_in_ns: until the one that is due; hung_ns: since its
+    last sign of life, once that is too long ago; core: whether it stays dumpable, and so open to others of its user.
     """
     record = seen.record
     its: dict[str, Any] = {
@@ -36,7 +37,20 @@ def values(seen: Seen) -> dict[str, Any]:
         "last_end": vars(record.end) if record.end else None,
         "torn": record.torn,
     }
-    return its | _own(seen)
+    return its | _supervised(record.supervised, seen.now_ns) | _own(seen)
+
+
+def _supervised(it: Supervised, now_ns: int) -> dict[str, Any]:
+    return {
+        "restart": it.restart,
+        "restarts": it.restarts,
+        "restart_limit": it.restart_limit,
+        "restart_in_ns": max(0, it.restart_at_ns - now_ns) if it.restart_at_ns else None,
+        "watchdog_ns": it.watchdog_ns or None,
+        "on_hang": it.on_hang,
+        "hung_ns": max(0, now_ns - it.hung_since_ns) if it.hung_since_ns else None,
+        "core": it.core,
+    }
 
 
 def _own(seen: Seen) -> dict[str, Any]:
@@ -74,11 +88,21 @@ def text(seen: Seen) -> str:
         ("PageEpoch", its["page_epoch"]),
         ("Phase", its["phase"]),
         ("Cpu", its["cpu"]),
-        ("HeartbeatAge", None if age is None else seconds(age)),
+        ("HeartbeatAge", _seconds(age)),
         ("Links", its["links"]),
     ]
     lines += [(_title(name), counters.get(name)) for name in Counters.__dataclass_fields__]
     lines += [(f"Phase{phase.title()}", _milliseconds(phases.get(phase))) for phase in PHASES]
+    lines += [
+        ("Restart", its["restart"]),
+        ("Restarts", its["restarts"]),
+        ("RestartLimit", its["restart_limit"]),
+        ("RestartIn", _seconds(its["restart_in_ns"])),
+        ("Watchdog", _seconds(its["watchdog_ns"])),
+        ("OnHang", its["on_hang"]),
+        ("Hung", _seconds(its["hung_ns"])),
+        ("Protection", "core: open to this user's debuggers" if its["core"] else "closed to others of this user"),
+    ]
     lines += _last_end(seen.record.end)
     if its["torn"]:
         lines.append(("Torn", True))
@@ -91,6 +115,10 @@ def _title(name: str) -> str:
 
 def _milliseconds(nanoseconds: int | None) -> str | None:
     return None if nanoseconds is None else f"{nanoseconds / 1e6:.3f} ms"
+
+
+def _seconds(nanoseconds: int | None) -> str | None:
+    return None if nanoseconds is None else seconds(nanoseconds)
 
 
 def _last_end(end: End | None) -> list[tuple[str, object]]:

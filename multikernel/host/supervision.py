@@ -1,0 +1,88 @@
+"""What follows an incarnation that has ended without being asked to: another one, after a while, or nothing.
+
+A user's own step decides: whatever somebody does to an instance whose restart is due takes that back. A boot that
+somebody has asked for and that fails is told to him, and not tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from multikernel.errors import BootError, Closed, MultikernelError
+from multikernel.host import log
+
+if TYPE_CHECKING:
+    from multikernel.host.incarnation import Incarnation
+    from multikernel.host.instance import Instance
+    from multikernel.host.lifecycle import Lifecycle
+    from multikernel.host.registry import Registry
+    from multikernel.host.states import State
+
+_WITHIN = 30.0  # seconds for one that is booted again to be active, as for a boot that is asked for
+
+
+class Supervision:
+    """Restarts of all instances.
+
+    Args:
+        lifecycle: boots successors.
+        registry: publishes what is due.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, registry: Registry) -> None:
+        self._lifecycle, self._registry = lifecycle, registry
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def plan(self, instance: Instance, run: Incarnation, state: State) -> None:
+        """Decide what follows `run`, which has ended by itself and leads to `state`; before that is published."""
+        if not run.booted and not run.by_policy:
+            return  # somebody has asked for this boot, and is told
+        when = instance.policy.restart.when
+        if when == "always" or (when == "on-failure" and state == "failed"):
+            self._plan_next(instance, run.seconds_active())
+
+    def _plan_next(self, instance: Instance, ran: float) -> None:
+        """Have the instance booted again after its wait, the last incarnation having run for `ran` seconds."""
+        rule = instance.policy.restart
+        if ran >= rule.good_after:
+            instance.restarts = 0
+        if instance.restarts >= rule.limit:
+            log.write(f"{instance.name} was restarted {rule.limit} times in a row, and is not restarted again")
+            instance.due = False
+            return
+        wait = rule.wait_before(instance.restarts)
+        instance.restarts += 1
+        instance.due = True
+        instance.restart_at_ns = time.monotonic_ns() + int(wait * 1e9)
+        instance.restart = asyncio.get_running_loop().call_later(wait, self._begin, instance)
+
+    def cancel(self, instance: Instance) -> bool:
+        """Take its time from a restart that is due, which the caller begins, or takes back. Whether one was due."""
+        due = instance.restart is not None
+        if instance.restart is not None:
+            instance.restart.cancel()
+        instance.restart, instance.restart_at_ns = None, 0
+        return due
+
+    def _begin(self, instance: Instance) -> None:
+        task = asyncio.ensure_future(self._follow(instance))
+        self._tasks.add(task)  # the loop alone would let it be collected
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, instance: Instance) -> None:
+        """Boot the successor that is due, unless somebody has decided otherwise meanwhile."""
+        try:
+            async with instance.turn():
+                if self.cancel(instance):
+                    await self._lifecycle.succeed(instance, "active", _WITHIN, by_policy=True)
+        except Closed:  # the machine is shutting down
+            self._lifecycle.give_up(instance)
+        except BootError as error:  # what follows was decided, and published, as after any other end
+            log.write(str(error))
+        except (MultikernelError, OSError) as error:
+            log.write(f"{instance.name} could not be booted again: {error}")
+            if instance.due and instance.run is None and not instance.deleted:
+                self._plan_next(instance, 0.0)
+                self._registry.publish(instance)
