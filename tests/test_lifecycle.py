@@ -43,7 +43,6 @@ IMAGES = {
         print("importing")
         raise LookupError("on purpose")
     """,
-    "is no python": "def main(kernel:",
     "has no main": "def other(kernel): pass",
     "exits with 4": """
         import sys
@@ -516,7 +515,6 @@ def test_instance_that_does_not_keep_to_the_protocol_is_ended_and_the_reason_kep
     ("what", "reason", "said"),
     [
         ("raises on import", "boot", "LookupError: on purpose"),
-        ("is no python", "boot", "SyntaxError"),
         ("has no main", "boot", "no function 'main'.* it has other"),
         ("crashes on import", "signal", "signal 11 ended it.*Segmentation fault"),
     ],
@@ -579,8 +577,11 @@ def test_boot_where_the_directory_is_gone_says_so(web, image, tmp_path, monkeypa
         web.boot()
 
 
-@pytest.mark.parametrize("spec", ["nothing.py:main", "no.such.module:main", "/:main"])
-def test_image_that_is_not_there_is_refused_by_load_and_changes_nothing(web, spec):
+@pytest.mark.parametrize("spec", ["nothing.py:main", "no.such.module:main", "/:main", "broken.py", "empty.pyz"])
+def test_image_that_cannot_be_one_is_refused_by_load_and_changes_nothing(web, tmp_path, monkeypatch, spec):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text("def main(kernel:")
+    (tmp_path / "empty.pyz").touch()
     with pytest.raises(mk.ImageError):
         web.load(spec)
     assert web.state == "ready"
@@ -591,7 +592,7 @@ def test_image_larger_than_the_memory_is_refused_and_what_was_loaded_stays(machi
     small.load(image("serves"))
     large = tmp_path / "large.py"
     large.write_text("#" * 300_000 + "\ndef main(kernel): pass\n")
-    with pytest.raises(mk.ResourceError, match="does not fit into 'small'"):
+    with pytest.raises(mk.ImageError, match=r"'small' has 256K, of which .*Create it with more memory\."):
         small.load(str(large))
     small.boot()
     small.kill()

@@ -20,7 +20,7 @@ _DEVICES = "an instance is a process: devices stay with Linux, which it asks for
 _TREE = "device trees cannot be read yet; give --cpus and --memory"
 _URING = "an instance makes its system calls itself, there is no ring for them"
 _NETWORK = "an instance shares the network of Linux, and is configured there"
-_ROOTFS = "an instance sees the files of Linux; an image is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION"
+_ROOTFS = "an instance sees the files of Linux; an image is a program, `multikernel load --help` says which"
 _COMMAND = "running a command inside an instance is not there yet"
 
 OPTIONS = {

@@ -10,6 +10,7 @@ from . import complete, describe, foreign, images, options, output, target
 @click.command(
     epilog="\b\nExample:\n"
     "  multikernel load web server.py:main -c port=8080\n"
+    "  multikernel load web ./app\n"
     "  multikernel load --id 1 -k package.module"
 )
 @click.argument("words", nargs=-1, metavar="[NAME] [IMAGE]", shell_complete=complete.instance_then_file)
@@ -32,8 +33,9 @@ def load(
 ) -> None:
     """Give an instance an image to boot.
 
-    IMAGE is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION; main, if no function is named. It is read now, once: what
-    becomes of the file afterwards changes nothing.
+    IMAGE is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, or FILE.pyz:FUNCTION or the path of a directory, which have
+    the function in their __main__.py; main, if none is named. It is read now, once: what becomes of the file afterwards
+    changes nothing.
     """
     name, image = _name_and_image(words, kernel, number)
     with target.machine(machine_name) as machine:
@@ -58,5 +60,5 @@ def _name_and_image(words: tuple[str, ...], kernel: str | None, number: int | No
         raise click.UsageError(f"one NAME and one IMAGE are enough; what is {rest[0]!r}?")
     target.check(name, number)
     if kernel is None:
-        raise click.UsageError("which image? Give FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION.")
+        raise click.UsageError("which image? Give FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, FILE.pyz or a directory.")
     return name, kernel

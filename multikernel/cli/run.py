@@ -51,7 +51,7 @@ def run(
 ) -> None:
     """Boot an image and show its console.
 
-    IMAGE (FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION) becomes a new instance; its console is shown until it ends.
+    IMAGE (as `multikernel load --help` has them) becomes a new instance; its console is shown until it ends.
     Without a running machine one is made that ends with this command. NAME is the image's, if none is given. Exit
     status: the instance's own, or 128 and the number of the signal that ended it. Ctrl-C halts it.
     """

@@ -63,7 +63,8 @@ class Instance:
         """Read an image once, seal it, and give it to the instance; editing the file afterwards changes nothing.
 
         Args:
-            spec: "server.py:main", "package.module:main" or a function that can be imported; `main` may be left out.
+            spec: "server.py:main", "package.module:main", "app.pyz:main" or "./app:main" (a directory), of which the
+                last two have the function in `__main__.py`; `main` may be left out. Or a function that can be imported.
             cmdline: what the image finds as `kernel.cmdline`, and in parts as `kernel.params`.
 
         Raises:

@@ -108,10 +108,10 @@ class Registry:
         """Give the instance an image, owned from here on, in place of the one it has.
 
         Raises:
-            StateError, ResourceError: illegal now, or too large. The one it has stays, and `image` is the caller's.
+            StateError, ImageError: illegal now, or too large. The one it has stays, and `image` is the caller's.
         """
         check_step(instance.name, instance.state, "load")
-        _check_fits(instance, image, cmdline)
+        _check_fits(instance, image, cmdline, self._pool.memory)
         loaded = Loaded(image, self._images.take(image), cmdline, directory)
         self._drop_image(instance)
         instance.loaded = loaded
@@ -193,7 +193,7 @@ class Registry:
         return wanted
 
 
-def _check_fits(instance: Instance, image: Image, cmdline: str) -> None:
+def _check_fits(instance: Instance, image: Image, cmdline: str, pool: int) -> None:
     if len(cmdline) > LONGEST_CMDLINE:
         raise ResourceError(
             f"a command line of {len(cmdline)} characters; at most {LONGEST_CMDLINE} fit", limit=LONGEST_CMDLINE
@@ -203,10 +203,15 @@ def _check_fits(instance: Instance, image: Image, cmdline: str) -> None:
     except ValueError as error:
         raise ImageError(f"cannot load {image.name!r}: {error}") from None
     if image.size + FIXED_MEMORY > instance.memory:
-        raise ResourceError(
-            f"image {image.name!r} ({format_size(image.size)}) does not fit into {instance.name!r}: it has "
-            f"{format_size(instance.memory)}, of which its console and pages take {format_size(FIXED_MEMORY)}. "
-            "Create it with more memory.",
+        there = format_size(instance.memory)
+        more = (
+            "Create it with more memory."
+            if image.size + FIXED_MEMORY <= pool
+            else f"The pool has no more than {format_size(pool)}: make a machine with more memory."
+        )
+        raise ImageError(
+            f"image {image.name!r} ({format_size(image.size)}) does not fit into {instance.name!r}: {instance.name!r} "
+            f"has {there}, of which its console and pages take {format_size(FIXED_MEMORY)}. {more}",
             asked=image.size,
             memory=instance.memory,
         )

@@ -13,7 +13,7 @@ from multikernel.errors import ImageError
 
 from . import sealed
 
-KINDS = ("script", "module")
+KINDS = ("script", "module", "pyz", "directory")
 
 MAX_IMAGE = 256 << 20
 """Most bytes that an image may have."""
@@ -24,11 +24,13 @@ class Image:
     """What an instance boots. Owns `fd` until it is closed; `with` works.
 
     Attributes:
-        kind: "script" (the file as it is) or "module" (a zip archive of a top-level package or of one module).
+        kind: "script" or "pyz" (the file as it is), "module" (an archive of a top-level package or of one module) or
+            "directory" (an archive of it).
         name: what is shown: as it was asked for.
         entry: the function to enter, seen from the module: "main", "Service.run".
         module: name of the module that has it.
-        origin: where the content was read: the script, the module's file, or the package's (first) directory.
+        origin: where the content was read: the script, archive or directory, the module's file, or the package's
+            (first) directory.
         digest: SHA-256 of the content, hex.
         size: bytes of the content.
         fd: a memfd with the content, sealed against every change; -1 once closed.

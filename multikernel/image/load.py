@@ -8,6 +8,7 @@ in the image.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import ImageError
 
-from . import archive
+from . import archive, pyz
+from .source import MAIN_MODULE, file_of
+from .tops import is_the_instances, tops
 
 if TYPE_CHECKING:
     from .image import Image
@@ -33,30 +36,32 @@ def enter(image: Image) -> Callable[..., Any]:
         ImageError: the content is damaged, or the module has no such function.
         BaseException: whatever the module raises while it is imported.
     """
-    top = image.module.partition(".")[0]
-    content = image.content()
-    files = {f"{top}.py": content} if image.kind == "script" else archive.unpack(content)
+    files = _files(image)
+    several = image.kind in ("pyz", "directory")
+    names = tops(files) | {MAIN_MODULE} if several else {image.module.partition(".")[0]}
     sys.path[:] = image.path
     sys.path_importer_cache.clear()  # what directories held when the zygote looked
-    _forget(top)
-    sys.meta_path.insert(0, ImageImporter(files, top, image.origin, _parents(image, top)))
+    for top in names:
+        _forget(top)
+    parents = [image.origin] if several else _parents(image)
+    sys.meta_path.insert(0, ImageImporter(files, names, image.origin, parents))
     __import__(image.module)
     return _function(sys.modules[image.module], image)
 
 
 class ImageImporter(MetaPathFinder, InspectLoader):
-    """Finds and loads the modules of one image: nothing else has a say about what lies under `top`.
+    """Finds and loads the modules of one image: nothing else has a say about what lies under `names`.
 
     Args:
         files: source and data by relative path, "pkg/module.py".
-        top: the top-level package or module.
-        origin: where `top` was in the environment: its file, or its directory.
-        parents: the directories of the environment that have `top`.
+        names: the top-level packages and modules.
+        origin: where they were in the environment: the file of the only one, or a directory, or an archive.
+        parents: the directories of the environment that have them.
     """
 
-    def __init__(self, files: Mapping[str, bytes], top: str, origin: str, parents: Sequence[str]) -> None:
+    def __init__(self, files: Mapping[str, bytes], names: set[str], origin: str, parents: Sequence[str]) -> None:
         self._files = files
-        self._top = top
+        self._names = names
         self._origin = origin
         self._parents = parents
 
@@ -67,9 +72,9 @@ class ImageImporter(MetaPathFinder, InspectLoader):
         target: ModuleType | None = None,  # noqa: ARG002 - a reload finds what a load does
     ) -> ModuleSpec | None:
         """See `importlib.abc.MetaPathFinder`. ModuleNotFoundError for what should be in the image and is not."""
-        if fullname.partition(".")[0] != self._top:
-            return None
-        name = self._file_of(fullname)
+        if fullname.partition(".")[0] not in self._names:
+            return self._extension_beside(fullname)
+        name = file_of(fullname, self._files)
         extension = None if name else self._extension(fullname)
         if extension is not None:
             return extension
@@ -86,25 +91,33 @@ class ImageImporter(MetaPathFinder, InspectLoader):
         """An empty module that knows where its file was."""
         # Not around exec_module(): its frame would stand between those that Python takes out of tracebacks.
         module = ModuleType(spec.name)
-        name = self._file_of(spec.name)
+        name = file_of(spec.name, self._files)
         if name is not None:
             module.__file__ = self._environment(name)
         return module
 
     def is_package(self, fullname: str) -> bool:
         """Whether it is a package, with or without code."""
-        name = self._file_of(fullname)
+        name = file_of(fullname, self._files)
         return name is None or name.endswith("/__init__.py")
 
     def get_source(self, fullname: str) -> str | None:
         """The source as it was loaded: what tracebacks show."""
-        name = self._file_of(fullname)
+        name = file_of(fullname, self._files)
         return None if name is None else decode_source(self._files[name])
 
     def get_code(self, fullname: str) -> CodeType:
         """The module's code, compiled from the sealed source; a namespace package has none. Nothing is cached."""
-        name = self._file_of(fullname)
+        name = file_of(fullname, self._files)
         return self.source_to_code(self._files[name] if name else b"", f"image:{name or _base(fullname)}")
+
+    def get_data(self, path: str) -> bytes:
+        """A file of the image, by where it would be in the environment: what `pkgutil.get_data` reads with."""
+        for parent in self._parents:
+            name = os.path.relpath(path, parent)
+            if name in self._files:
+                return self._files[name]
+        raise FileNotFoundError(errno.ENOENT, "it is not in the image", path)
 
     def get_resource_reader(self, fullname: str) -> Resources | None:
         """What importlib.resources reads a package's data with."""
@@ -112,12 +125,14 @@ class ImageImporter(MetaPathFinder, InspectLoader):
 
         return Resources(self._files, _base(fullname)) if self.is_package(fullname) else None
 
-    def _file_of(self, fullname: str) -> str | None:
-        base = _base(fullname)
-        return next((name for name in (f"{base}/__init__.py", f"{base}.py") if name in self._files), None)
-
     def _is_namespace(self, fullname: str) -> bool:
         return any(name.startswith(f"{_base(fullname)}/") for name in self._files)
+
+    def _extension_beside(self, fullname: str) -> ModuleSpec | None:
+        """An extension module at the top of a directory that is the image: it stayed in the environment."""
+        if "." in fullname or MAIN_MODULE not in self._names:
+            return None
+        return self._extension(fullname)
 
     def _extension(self, fullname: str) -> ModuleSpec | None:
         base = _base(fullname)
@@ -130,7 +145,7 @@ class ImageImporter(MetaPathFinder, InspectLoader):
 
     def _environment(self, name: str) -> str:
         """Where the file `name` of the image is, or was."""
-        if name == f"{self._top}.py":
+        if self._names == {name.removesuffix(".py")}:
             return self._origin
         candidates = [os.path.join(parent, name) for parent in self._parents]
         return next((each for each in candidates if os.path.exists(each)), candidates[0])
@@ -145,14 +160,23 @@ def _forget(top: str) -> None:
 
     But not what this process itself runs on, of which there must not be two.
     """
-    if top == "multikernel" or top in sys.stdlib_module_names:
+    if is_the_instances(top):
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == top]:
         del sys.modules[name]
 
 
-def _parents(image: Image, top: str) -> list[str]:
+def _files(image: Image) -> Mapping[str, bytes]:
+    """Source and data by their name in the image."""
+    content = image.content()
+    if image.kind == "script":
+        return {f"{image.module}.py": content}
+    return pyz.unpack(content) if image.kind == "pyz" else archive.unpack(content)
+
+
+def _parents(image: Image) -> list[str]:
     """The directories of the environment that have the image's top-level module: several for a namespace package."""
+    top = image.module.partition(".")[0]
     spec = PathFinder.find_spec(top, image.path) if image.kind == "module" else None
     found = (spec.submodule_search_locations if spec else None) or [image.origin]
     return list(dict.fromkeys(os.path.dirname(os.path.abspath(each)) for each in [image.origin, *found]))

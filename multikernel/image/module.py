@@ -6,27 +6,21 @@ loaded from the environment: the system's loader wants a file. So do caches and 
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 
 from multikernel.errors import ImageError
 
 from . import archive
-from .image import MAX_IMAGE, Image
-from .sealed import read_file
-
-MAX_FILES = 20_000
-"""Most files that a package may have."""
-
-_LEFT_OUT = re.compile(r"\.(pyc|pyo|so(\.[0-9.]+)?)$")
+from .files import read_one, read_tree
+from .found import Found
+from .image import MAX_IMAGE
 
 
-def load(target: str, entry: str, *, name: str, path: list[str], search_hooks: bool) -> Image:
+def load(target: str, entry: str, *, name: str, path: list[str], search_hooks: bool) -> Found:
     """Read the module `target`, or the whole of the package that it lies in.
 
     Args:
@@ -37,7 +31,7 @@ def load(target: str, entry: str, *, name: str, path: list[str], search_hooks: b
         search_hooks: also ask the import hooks of this process, which editable installs use.
 
     Raises:
-        ImageError: it is not found, not source, cannot be read, or is too large. Whether it compiles shows at boot.
+        ImageError: it is not found, not source, cannot be read, is too large, or changed while it was read.
     """
     top = target.partition(".")[0]
     spec = find(top, path, search_hooks=search_hooks)
@@ -53,14 +47,9 @@ def load(target: str, entry: str, *, name: str, path: list[str], search_hooks: b
         origin = locations[0]
     else:
         origin = _source_of(spec, name)
-        try:
-            files = {f"{top}.py": read_file(origin, MAX_IMAGE)}
-        except OSError as error:
-            raise _unreadable(origin, name, error) from error
+        files = {f"{top}.py": read_one(origin, name)}
     _check_contains(files, target, name)
-    return Image.make(
-        archive.pack(files), kind="module", name=name, entry=entry, module=target, origin=origin, path=path
-    )
+    return Found("module", name, entry, target, origin, path, archive.pack(files), files)
 
 
 def find(top: str, path: Sequence[str], *, search_hooks: bool) -> ModuleSpec | None:
@@ -101,49 +90,10 @@ def _source_of(spec: ModuleSpec, name: str) -> str:
 def _package(top: str, locations: Sequence[str], name: str) -> dict[str, bytes]:
     """All files of the package; of a namespace package with portions in several places, the first has a name."""
     files: dict[str, bytes] = {}
-    left = MAX_IMAGE
     for location in locations:
-        try:
-            for path, relative in _walk(location, top, frozenset()):
-                if relative not in files:
-                    files[relative] = read_file(path, left)
-                    left -= len(files[relative])
-                if len(files) > MAX_FILES:
-                    raise ImageError(
-                        f"cannot load {name!r}: {location} has more than {MAX_FILES} files. Is it a package?",
-                        limit=MAX_FILES,
-                    )
-        except OSError as error:
-            raise _unreadable(location, name, error) from error
+        left = MAX_IMAGE - sum(map(len, files.values()))
+        files = read_tree(location, f"{top}/", name, left) | files
     return files
-
-
-def _walk(directory: str, relative: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """Path and name in the image of each file that belongs to the image. Links are followed, never in circles."""
-    status = os.stat(directory)
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    with os.scandir(directory) as entries:
-        for entry in sorted(entries, key=lambda each: each.name):
-            name = f"{relative}/{entry.name}"
-            if entry.name.startswith(".") or entry.name == "__pycache__" or not name.isprintable():
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path, name, above | {here})
-            elif entry.is_file() and not _LEFT_OUT.search(entry.name):
-                yield entry.path, name
-
-
-def _unreadable(path: str, name: str, error: OSError) -> ImageError:
-    path = error.filename or path
-    if error.errno == errno.EFBIG:
-        reason = f"with {path} it has more than the {MAX_IMAGE} bytes that an image may have"
-    elif error.errno == errno.ENOTDIR:
-        reason = f"{path} is not a directory; is the package inside of an archive?"
-    else:
-        reason = f"{path} cannot be read: {error.strerror}"
-    return ImageError(f"cannot load {name!r}: {reason}.", path=path)
 
 
 def _check_contains(files: dict[str, bytes], module: str, name: str) -> None:
@@ -152,7 +102,11 @@ def _check_contains(files: dict[str, bytes], module: str, name: str) -> None:
     if f"{base}.py" in files or f"{base}/__init__.py" in files:
         return
     if any(each.startswith(f"{base}/") for each in files):
-        raise ImageError(f"cannot load {name!r}: {module!r} is a directory without __init__.py.", module=module)
+        raise ImageError(
+            f"cannot load {name!r}: {module!r} is a directory without __init__.py. If the directory itself is meant, "
+            f"write ./{base}.",
+            module=module,
+        )
     parent = base.rpartition("/")[0]
     there = sorted(
         each.removeprefix(f"{parent}/").removesuffix(".py")

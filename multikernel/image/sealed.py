@@ -61,7 +61,7 @@ def read_file(path: str, limit: int) -> bytes:
 
     Raises:
         OSError: it cannot be read; EISDIR or EINVAL: it is a directory, or a device, socket or pipe; EFBIG: it has
-            more than `limit` bytes.
+            more than `limit` bytes; ESTALE: it was written to meanwhile.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe that nobody writes must not hold us up
     try:
@@ -74,6 +74,9 @@ def read_file(path: str, limit: int) -> bytes:
         content = read_fd(fd, limit + 1) if status.st_size <= limit else b""
         if max(len(content), status.st_size) > limit:
             raise OSError(errno.EFBIG, "it is too large", path)
+        after = os.fstat(fd)
+        if len(content) != after.st_size or after.st_mtime_ns != status.st_mtime_ns:
+            raise OSError(errno.ESTALE, "it changed while it was read", path)
         return content
     finally:
         os.close(fd)

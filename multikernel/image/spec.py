@@ -1,4 +1,4 @@
-"""From what a user writes to an image: `server.py:main`, `pkg.module:main`, or a function."""
+"""From what a user writes to an image: `server.py:main`, `pkg.module:main`, `app.pyz`, `./app`, or a function."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import ImageError
 
-from . import module, script
+from . import folder, module, pyz, script
 
 if TYPE_CHECKING:
+    from .found import Found
     from .image import Image
 
 DEFAULT_ENTRY = "main"
+FORMS = "FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, FILE.pyz or a path of a directory"
 
 
 def read(spec: str | Callable[..., Any], *, directory: str | None = None, path: Sequence[str] | None = None) -> Image:
     """Read an image and seal it. Nothing of it is imported or run.
 
     Args:
-        spec: "FILE.py:FUNCTION", "PACKAGE.MODULE:FUNCTION" (without a function: main), or a function that a module
-            has at its top level or in a class: then the module is read anew from its file, without what the running
-            program has made of it.
+        spec: "FILE.py:FUNCTION", "PACKAGE.MODULE:FUNCTION", "FILE.pyz:FUNCTION" or "./DIRECTORY:FUNCTION", of which the
+            last two have it in `__main__.py` (without a function: main); or a function that a module has at its top
+            level or in a class: then the module is read anew from its file, without what the running program has made
+            of it.
         directory: what relative paths start from. None: the working directory.
         path: the import path, to find modules now and in the instance. None: `sys.path`.
 
@@ -38,20 +41,34 @@ def read(spec: str | Callable[..., Any], *, directory: str | None = None, path: 
     absolute = list(dict.fromkeys(os.path.normpath(os.path.join(directory, entry)) for entry in entries))
     if isinstance(spec, str):
         target, entry = _split(spec)
-        if script.detect(target):
-            return script.load(target, entry, name=spec, directory=directory, path=absolute)
-        return module.load(target, entry, name=spec, path=absolute, search_hooks=path is None)
+        if _is_path(target):
+            return _at(os.path.normpath(os.path.join(directory, target)), entry, spec, absolute).seal()
+        return module.load(target, entry, name=spec, path=absolute, search_hooks=path is None).seal()
     if not callable(spec):
         raise TypeError(f'an image is text such as "server.py:main", or a function, not {type(spec).__name__}')
-    return _read_function(spec, absolute, search_hooks=path is None)
+    return _find_function(spec, absolute, search_hooks=path is None).seal()
+
+
+def _is_path(target: str) -> bool:
+    """Whether `target` names a file or a directory, and not a module: it looks like a path, or ends as one does."""
+    return target.endswith((".py", pyz.SUFFIX)) or "/" in target or target in (".", "..")
+
+
+def _at(origin: str, entry: str, name: str, path: list[str]) -> Found:
+    """What is at the path `origin`."""
+    if os.path.isdir(origin):
+        return folder.load(origin, entry, name=name, path=path)
+    if origin.endswith(pyz.SUFFIX):
+        return pyz.load(origin, entry, name=name, path=path)
+    return script.load(origin, entry, name=name, path=path)
 
 
 def _split(spec: str) -> tuple[str, str]:
     """What to load and the function to enter."""
     head, colon, tail = spec.rpartition(":")
     target, entry = (head, tail) if colon else (spec, DEFAULT_ENTRY)
-    if not script.detect(target) and not _is_dotted(target):
-        raise ImageError(f"{spec!r} is no image: write FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION.", spec=spec)
+    if not _is_path(target) and not _is_dotted(target):
+        raise ImageError(f"{spec!r} is no image: write {FORMS}.", spec=spec)
     if not _is_dotted(entry):
         raise ImageError(f"{entry!r} in {spec!r} cannot be a function's name: write FILE.py:FUNCTION.", spec=spec)
     if "\0" in spec:
@@ -63,7 +80,7 @@ def _is_dotted(name: str) -> bool:
     return all(part.isidentifier() for part in name.split("."))
 
 
-def _read_function(function: Callable[..., Any], path: list[str], *, search_hooks: bool) -> Image:
+def _find_function(function: Callable[..., Any], path: list[str], *, search_hooks: bool) -> Found:
     reason = _why_not(function)
     if reason:
         raise ImageError(
@@ -84,7 +101,7 @@ def _read_function(function: Callable[..., Any], path: list[str], *, search_hook
         return module.load(module_name, entry, name=f"{module_name}:{entry}", path=path, search_hooks=search_hooks)
     # A program's own file; or imported by its file and not by its name, as test runners do.
     name = f"{os.path.basename(file)}:{entry}"
-    return script.load(os.path.abspath(file), entry, name=name, directory="/", path=path)
+    return script.load(os.path.abspath(file), entry, name=name, path=path)
 
 
 def _why_not(function: Callable[..., Any]) -> str | None:

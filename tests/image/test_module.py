@@ -10,7 +10,8 @@ import zipfile
 import pytest
 
 from multikernel.errors import ImageError
-from multikernel.image import archive, module, read
+from multikernel.image import archive, read
+from multikernel.image import files as reading
 
 PACKAGE = {
     "lib/pkg/__init__.py": "version = 1\n",
@@ -235,7 +236,7 @@ def test_module_that_is_built_in_is_refused():
 
 
 def test_directory_that_is_no_package_but_a_heap_of_files_is_refused(load, monkeypatch):
-    monkeypatch.setattr(module, "MAX_FILES", 5)
+    monkeypatch.setattr(reading, "MAX_FILES", 5)
     with pytest.raises(ImageError, match=r"more than 5 files\. Is it a package"):
         load(PACKAGE, "pkg.service:main")
 

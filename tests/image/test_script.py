@@ -65,12 +65,28 @@ def test_traceback_of_a_script_that_raises_on_import_has_no_frame_of_the_import_
     assert "importlib" not in stderr
 
 
-def test_syntax_error_shows_at_boot_and_not_at_load(write, enter):
-    root = write({"server.py": "def main(:\n"})
-    with read("server.py:main", directory=str(root)) as image:
-        result = enter(image)
-    assert 'File "image:server.py", line 1' in result.stderr
-    assert "SyntaxError" in result.stderr
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (b"x = 1\n\ndef main(:\n", r"server\.py is no Python source: invalid syntax, line 3: def main\(:"),
+        (b"def main(kernel):\nreturn\n", r"expected an indented block.*, line 2: return"),
+        (b"# coding: klingon\n", r"unknown encoding: klingon, its encoding"),
+        (b"x = '\xff'\n", r"no Python source: .*decode"),
+        (b"x = 1\0\n", r"no Python source: .*null bytes"),
+        (b"x = " + b"(" * 1000, r"too many nested parentheses"),
+        (b"x = " + b"-" * 1_000_000 + b"1", r"no Python source: "),
+    ],
+    ids=["syntax", "indent", "encoding", "bytes", "NUL", "nested", "deep"],
+)
+def test_source_that_does_not_parse_is_refused_at_load_with_the_line(write, source, text):
+    root = write({"server.py": source})
+    with pytest.raises(ImageError, match=text):
+        read("server.py:main", directory=str(root))
+
+
+def test_warnings_about_the_source_are_the_instances_to_see(write):
+    root = write({"server.py": "x = '\\d'\ndef main(k): return 5 is 5\n"})
+    read("server.py:main", directory=str(root)).close()
 
 
 def test_module_is_named_by_its_stem_and_is_no_program(write, run):
@@ -152,16 +168,16 @@ assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0
     [
         ("serve.py:main", r"there is no file .*/serve\.py\. Its directory has other\.py, server\.py"),
         ("nowhere/serve.py:main", r"there is no file .*, and of its directory: No such file"),
-        ("folder.py:main", r"folder\.py cannot be read: it is a directory"),
+        ("folder.py:main", r"the directory .*/folder\.py has no __main__\.py\. Write one with `def main\(kernel\)`"),
         ("./server:main", r"server is no Python source\. A script's name ends in \.py"),
-        ("./folder.py/", r"no Python source|cannot be read"),
+        ("./folder.py/", r"has no __main__\.py"),
         ("pipe.py:main", r"pipe\.py cannot be read: it is not a regular file"),
         ("large.py:main", rf"large\.py is larger than the {MAX_IMAGE} bytes"),
         ("loop.py:main", r"loop\.py cannot be read: Too many levels"),
         ("server.py:not-a-name", r"'not-a-name' in .* cannot be a function's name"),
         ("server.py:", r"'' in .* cannot be a function's name"),
         ("ser\0ver.py:main", r"no NUL"),
-        ("", r"'' is no image: write FILE\.py:FUNCTION or PACKAGE\.MODULE:FUNCTION"),
+        ("", r"'' is no image: write FILE\.py:FUNCTION, PACKAGE\.MODULE:FUNCTION, FILE\.pyz or a path of a directory"),
         (":", r"':' is no image"),
         ("a b", r"'a b' is no image"),
         ("../x/queue.py:main", r"would hide the module 'queue'.*another name"),

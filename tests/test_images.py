@@ -1,0 +1,76 @@
+"""Images of each kind on machines: loaded, refused, run, and what is told of them."""
+
+from __future__ import annotations
+
+import zipapp
+from collections.abc import Iterator
+
+import pytest
+
+import multikernel as mk
+
+PATIENCE = 30.0  # seconds
+
+MAIN = """
+import words
+
+def main(kernel):
+    for message in kernel.messages():
+        message.reply(words.word + bytes(message.payload))
+    return 0
+"""
+
+
+@pytest.fixture
+def machine() -> Iterator[mk.Machine]:
+    with mk.Machine(memory="64M") as machine:
+        yield machine
+
+
+@pytest.fixture
+def kinds(tmp_path, monkeypatch) -> dict[str, str]:
+    """One program as an image of each kind; by kind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/__main__.py").write_text(MAIN)
+    (tmp_path / "app/words.py").write_text("word = b'heard: '\n")
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/service.py").write_text(MAIN.replace("import words", "from . import words"))
+    (tmp_path / "pkg/words.py").write_text("word = b'heard: '\n")
+    (tmp_path / "server.py").write_text(MAIN.replace("import words", "from pkg import words"))
+    zipapp.create_archive(tmp_path / "app", tmp_path / "app.pyz")
+    return {"script": "server.py:main", "module": "pkg.service", "pyz": "app.pyz", "directory": "./app"}
+
+
+def test_images_of_all_kinds_boot_answer_and_end(machine, kinds):
+    for kind, spec in kinds.items():
+        instance = machine.create(kind, memory="8M", exclusive=False)
+        instance.load(spec)
+        instance.boot()
+        with machine.connect(kind) as link:
+            assert bytes(link.request(b"hello", timeout=PATIENCE).payload) == b"heard: hello"
+        assert instance.halt(timeout=PATIENCE).reason == "halted"
+    assert [(each.kind, each.name) for each in machine.view.images()] == list(kinds.items())
+
+
+def test_main_that_only_the_boot_shows_to_be_missing_fails_the_boot(machine, tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/__main__.py").write_text("from app_parts import *\n")
+    (tmp_path / "app/app_parts.py").write_text("def other(kernel): pass\n")
+    web = machine.create("web")
+    web.load(f"{tmp_path}/app")
+    with pytest.raises(mk.BootError, match="no function 'main'"):
+        web.boot()
+    assert web.state == "failed"
+
+
+def test_image_larger_than_the_pool_is_refused_and_the_error_says_that_no_instance_will_do(tmp_path):
+    large = tmp_path / "large.py"
+    large.write_text("def main(kernel): pass\n" + "#" * 4_000_000)
+    with mk.Machine(memory="3M") as machine:
+        web = machine.create("web", memory="2M")
+        with pytest.raises(mk.ImageError, match=r"'web' has 2M, .* The pool has no more than 3M: make a machine with"):
+            web.load(str(large))
+        assert web.state == "ready"
+        assert machine.view.images() == []
