@@ -21,7 +21,7 @@ _TREE = "device trees cannot be read yet; give --cpus and --memory"
 _URING = "an instance makes its system calls itself, there is no ring for them"
 _NETWORK = "an instance shares the network of Linux, and is configured there"
 _ROOTFS = "an instance sees the files of Linux; an image is a program, `multikernel load --help` says which"
-_COMMAND = "running a command inside an instance is not there yet"
+_USER = "the command is run by the user who types it, whose the machine is"
 
 OPTIONS = {
     "init": (
@@ -54,13 +54,7 @@ OPTIONS = {
         Foreign("--hostname", _NETWORK),
         Foreign("--console", "each instance has one console, `multikernel console NAME` shows it"),
     ),
-    "exec": (
-        Foreign("-i --interactive", _COMMAND, value=False),
-        Foreign("-t --tty", _COMMAND, value=False),
-        Foreign("-e --env", _COMMAND),
-        Foreign("-w --workdir", _COMMAND),
-        Foreign("-u --user", _COMMAND),
-    ),
+    "exec": (Foreign("-u --user", _USER),),
 }
 
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "start": "start:start",
     "boot": "start:boot",
     "reboot": "reboot:reboot",
-    "exec": "start:execute",
+    "exec": "execute:execute",
     "show": "show:show",
     "console": "console:console",
     "send": "send:send",
@@ -50,7 +50,14 @@ COMMANDS = {
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 128 + 13  # as a program that SIGPIPE ends
-_NEEDS_RUNNING = ("reboot", "halt", "kill", "connect", "wait")  # what only a running instance can have done to it
+_NEEDS_RUNNING = (
+    "reboot",
+    "halt",
+    "kill",
+    "connect",
+    "run",
+    "wait",
+)  # what only a running instance can have done to it
 
 
 class Commands(click.Group):

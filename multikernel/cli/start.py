@@ -1,4 +1,4 @@
-"""`multikernel start`, `boot` and `exec`: boot an instance. Three names for it, since the field has three."""
+"""`multikernel start` and `boot`: boot an instance. `exec NAME` does it too, since the field has three names for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
 
-from . import describe, foreign, options, output, target
+from . import describe, options, output, target
 from .follow import Follower
 
 if TYPE_CHECKING:
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 Until: TypeAlias = Literal["active", "ready"]
 
-_console = click.option("--console", is_flag=True, help="Then show its console, until it ends.")
-_one_document = options.not_both("console", "as_json", "--json prints one document; --console would print more.")
-_timeout = options.timeout("How long it may take to come so far.")
+console_option = click.option("--console", is_flag=True, help="Then show its console, until it ends.")
+one_document = options.not_both("console", "as_json", "--json prints one document; --console would print more.")
+timeout_option = options.timeout("How long it may take to come so far.")
 
 
 @click.command(epilog="Example:  multikernel start web --console")
-@_one_document
+@one_document
 @options.instance
 @options.until
-@_timeout
-@_console
+@timeout_option
+@console_option
 @options.dry_run
 @options.as_json
 @options.verbose
@@ -33,15 +33,15 @@ def start(instance: Instance, until: Until, timeout: float, console: bool, dry_r
 
     It boots from the image that was loaded.
     """
-    _boot(instance, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+    boot_instance(instance, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
 
 
 @click.command(epilog="Example:  multikernel boot web --until ready")
-@_one_document
+@one_document
 @options.instance
 @options.until
-@_timeout
-@_console
+@timeout_option
+@console_option
 @options.dry_run
 @options.as_json
 @options.verbose
@@ -50,50 +50,13 @@ def boot(instance: Instance, until: Until, timeout: float, console: bool, dry_ru
 
     The instance boots from the image that was loaded.
     """
-    _boot(instance, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+    boot_instance(instance, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
 
 
-@click.command("exec", epilog="Example:  multikernel exec web")
-@_one_document
-@click.argument("words", nargs=-1, metavar="[NAME] [-- COMMAND...]")
-@options.instance_id
-@options.machine_name
-@options.until
-@_timeout
-@_console
-@options.dry_run
-@options.as_json
-@options.verbose
-@foreign.options("exec")
-def execute(
-    words: tuple[str, ...],
-    number: int | None,
-    machine_name: str | None,
-    until: Until,
-    timeout: float,
-    console: bool,
-    dry_run: bool,
-    as_json: bool,
+def boot_instance(
+    instance: Instance, until: Until, timeout: float, *, console: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Boot an instance.
-
-    Without a COMMAND it does what start does. With one it is to run that inside an active instance: this is not there
-    yet, and refused.
-    """
-    names = 1 if number is None else 0
-    name = words[0] if words[:names] else None
-    if words[names:]:
-        raise click.ClickException(
-            f"cannot run {words[names]!r} in an instance: running a command inside is not there yet. "
-            "`exec NAME` alone boots; `send NAME` talks to what runs there."
-        )
-    target.check(name, number)
-    with target.machine(machine_name) as machine:
-        instance = target.instance(machine, name, number)
-        _boot(instance, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
-
-
-def _boot(instance: Instance, until: Until, timeout: float, *, console: bool, dry_run: bool, as_json: bool) -> None:
+    """Boot it, and say so; with `console` stay until its end."""
     if dry_run:
         target.check_step(instance, "boot")
         output.done(describe.outcome(instance, dry_run=True), as_json, f"would boot {instance.name}")

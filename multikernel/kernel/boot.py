@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from multikernel.kernel.manifest import Manifest
 
 _HIDDEN = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen ")
-_THREAD_POOLS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class _Ended(NamedTuple):
@@ -100,7 +99,7 @@ def _confine(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, 
     _redirect(given.console_write)
     process.close_all_but([fd for fd in (*given, *extras.values()) if fd != given.console_write])
     faulthandler.enable()
-    for variable in _THREAD_POOLS:  # more threads than cpus of its own would only take turns
+    for variable in process.THREAD_POOLS:  # more threads than cpus of its own would only take turns
         os.environ.setdefault(variable, str(len(manifest.cpus)))
     try:
         os.chdir(manifest.directory)

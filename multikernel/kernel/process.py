@@ -12,6 +12,9 @@ from multikernel._core import failure, lib
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+THREAD_POOLS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that say how many threads a library starts."""
+
 
 def die_with(parent: int) -> None:
     """Be killed when process `parent`, of one thread, ends.

@@ -228,14 +228,6 @@ def test_the_machines_name_comes_from_the_environment_too(capsys, monkeypatch):
     assert "elsewhere" in err
 
 
-@pytest.mark.parametrize("words", [["web", "--", "ls", "-l"], ["web", "ls"], ["--id", "1", "--", "ls"]], ids=" ".join)
-def test_a_command_inside_is_said_to_be_not_there_yet(words, capsys):
-    status, out, err = in_process(capsys, "exec", *words)
-    assert (status, out) == (1, "")
-    assert "not there yet" in err
-    assert err.count("\n") == 1
-
-
 @pytest.mark.parametrize(
     ("error", "status"),
     [
