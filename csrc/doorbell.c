@@ -371,10 +371,10 @@ static int park_on_sockets(struct group *g, uint64_t deadline, bool looked)
 	}
 }
 
-static bool all_claimed(const struct group *g)
+static bool all_there(const struct group *g)
 {
 	for (unsigned i = 0; i < g->n; i++)
-		if (mk_load_acquire(g->ends[i]->peer_state) == MK_END_UNCLAIMED)
+		if (g->ends[i]->due || mk_load_acquire(g->ends[i]->peer_state) == MK_END_UNCLAIMED)
 			return false;
 	return true;
 }
@@ -392,8 +392,9 @@ static int park(struct group *g, uint64_t deadline)
 			mk_count(&end->wait_counters->parks, 1);
 			for (unsigned i = 0; i < g->n; i++)
 				mk_end_count(g->ends[i]); /* whoever watches has time to see it now */
-			/* A claim rings the socket, not the bell: there may be nobody yet who could ring that. */
-			if (g->n <= 2 && !g->fd_count && !mk_group_watches(g) && all_claimed(g))
+			/* A claim rings the socket, not the bell: there may be nobody yet who could ring that. So does
+			 * the host for a peer that is dead. */
+			if (g->n <= 2 && !g->fd_count && !mk_group_watches(g) && all_there(g))
 				ready = park_on_bells(g, deadline);
 			else
 				ready = park_at_first(g, deadline);

@@ -46,7 +46,8 @@ int mk_ipi_take(struct mk_receiver *rx, unsigned *vector, uint64_t *count)
 
 		rx->ipi_pending &= ~(1ULL << v);
 		rx->ipi_seen[v] = raised;
-		if (!since) /* taken early */
+		mk_store_relaxed(&rx->own->taken[v], raised); /* for a successor, who reads it when we are dead */
+		if (!since)                                   /* taken early */
 			continue;
 		*vector = v;
 		*count = since;

@@ -4,7 +4,7 @@
  * descriptors (its side of the socket pair, the peer's pidfd, two for event loops). Everything the other side
  * wrote is checked here, at attach, in look.c, at each look, or in receive.h, in each record.
  */
-#include "multikernel/lane.h"
+#include "ring.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -45,12 +45,12 @@ int mk_lane_object(uint32_t kind, const char *name, uint64_t capacity, uint32_t 
 	return mk_object_create(name, header);
 }
 
-static uint64_t mapped_size(const struct mk_object *shape)
+uint64_t mk_lane_mapped_size(const struct mk_object *shape)
 {
 	return shape->data_offset + (shape->kind == MK_KIND_PRODUCER ? 2 * shape->capacity : 0);
 }
 
-static int map_object(int fd, const struct mk_object *shape, int writable, void **base)
+int mk_lane_map(int fd, const struct mk_object *shape, int writable, void **base)
 {
 	if (shape->kind == MK_KIND_PRODUCER)
 		return mk_object_map_twice(fd, shape, writable, base);
@@ -68,7 +68,7 @@ static void begin_end(struct mk_end *end, const struct mk_object *shape, void *b
 	end->generation_now = mk_fork_generation_word();
 	end->socket = end->pidfd = end->event = end->event_self = -1;
 	end->own_map = base;
-	end->own_map_size = mapped_size(shape);
+	end->own_map_size = mk_lane_mapped_size(shape);
 }
 
 /* Say whose it is. The state is stored last, so that who sees it open sees the rest. */
@@ -89,12 +89,12 @@ static int take_object(int fd, uint32_t kind, struct mk_object *shape, void **ba
 
 	if (result)
 		return result;
-	result = map_object(fd, shape, 1, base);
+	result = mk_lane_map(fd, shape, 1, base);
 	if (result) /* EPERM: sealed, so claimed by somebody else */
 		return result;
 	result = mk_object_seal(fd);
 	if (result)
-		mk_object_unmap(*base, mapped_size(shape));
+		mk_object_unmap(*base, mk_lane_mapped_size(shape));
 	return result;
 }
 
@@ -142,7 +142,7 @@ int mk_receiver_claim(struct mk_receiver **out, int consumer_fd, struct mk_count
 		return result;
 	}
 	rx->own = base;
-	rx->tail = rx->next = rx->head = rx->counted = mk_load_relaxed(&rx->own->tail);
+	rx->tail = rx->next = rx->head = rx->counted = rx->seen_before = mk_load_relaxed(&rx->own->tail);
 	rx->end.parked = &rx->own->parked;
 	rx->end.bell = &rx->own->bell;
 	rx->end.state = &rx->own->state;
@@ -182,38 +182,67 @@ static void introduce(struct mk_end *end)
 		close(self);
 }
 
-/* Check the other side's object against our own and map it. */
-static int attach(struct mk_end *end, int fd, uint32_t kind, int owned, int socket, int pidfd, uint32_t *why)
+int mk_lane_check(const struct mk_object *shape, int fd, uint32_t kind, int owned, struct mk_object *other,
+		  uint32_t *why)
 {
-	struct mk_object other;
 	uint32_t refusal = MK_REFUSED_NOT;
-	void *base;
-	int result;
+	int result = mk_object_check(fd, kind, owned, other, &refusal);
 
-	if (end->peer_map)
-		return -EINVAL;
-	result = mk_object_check(fd, kind, owned, &other, &refusal);
-	if (!result && other.capacity != end->shape.capacity) {
+	if (!result && other->capacity != shape->capacity) {
 		refusal = MK_REFUSED_CAPACITY;
 		result = -EPROTO;
 	}
-	if (!result && other.element != end->shape.element) {
+	if (!result && other->element != shape->element) {
 		refusal = MK_REFUSED_ELEMENT;
 		result = -EPROTO;
 	}
 	if (why)
 		*why = refusal;
+	return result;
+}
+
+/* Check the other side's object against our own and map it. */
+static int attach(struct mk_end *end, int fd, uint32_t kind, int owned, int socket, int pidfd, uint32_t *why)
+{
+	struct mk_object other;
+	void *base;
+	int result;
+
+	if (end->peer_map)
+		return -EINVAL;
+	result = mk_lane_check(&end->shape, fd, kind, owned, &other, why);
 	if (!result)
-		result = map_object(fd, &other, 0, &base);
+		result = mk_lane_map(fd, &other, 0, &base);
 	if (result)
 		return result;
 	end->peer_map = base;
-	end->peer_map_size = mapped_size(&other);
+	end->peer_map_size = mk_lane_mapped_size(&other);
+	end->peer_id = other.owner_id;
+	end->peer_epoch = other.epoch;
 	end->socket = socket;
 	end->pidfd = pidfd;
 	end->private_socket = !owned;
 	end->spin = mk_spin_new();
 	return 0;
+}
+
+void mk_sender_face(struct mk_sender *tx)
+{
+	tx->peer = tx->end.peer_map;
+	tx->end.peer_parked = &tx->peer->parked;
+	tx->end.peer_bell = &tx->peer->bell;
+	tx->end.peer_state = &tx->peer->state;
+	tx->end.peer_cpu = &tx->peer->cpu;
+}
+
+void mk_receiver_face(struct mk_receiver *rx)
+{
+	rx->peer = rx->end.peer_map;
+	rx->data = (const unsigned char *)rx->end.peer_map + rx->end.shape.data_offset;
+	rx->end.peer_parked = &rx->peer->parked;
+	rx->end.peer_bell = &rx->peer->bell;
+	rx->end.peer_state = &rx->peer->state;
+	rx->end.peer_cpu = &rx->peer->cpu;
 }
 
 int mk_sender_attach(struct mk_sender *tx, int consumer_fd, int owned, int socket, int pidfd, uint32_t *why)
@@ -222,11 +251,7 @@ int mk_sender_attach(struct mk_sender *tx, int consumer_fd, int owned, int socke
 
 	if (result)
 		return result;
-	tx->peer = tx->end.peer_map;
-	tx->end.peer_parked = &tx->peer->parked;
-	tx->end.peer_bell = &tx->peer->bell;
-	tx->end.peer_state = &tx->peer->state;
-	tx->end.peer_cpu = &tx->peer->cpu;
+	mk_sender_face(tx);
 	if (tx->end.private_socket && socket >= 0)
 		introduce(&tx->end);
 	return 0;
@@ -238,12 +263,7 @@ int mk_receiver_attach(struct mk_receiver *rx, int producer_fd, int owned, int s
 
 	if (result)
 		return result;
-	rx->peer = rx->end.peer_map;
-	rx->data = (const unsigned char *)rx->end.peer_map + rx->end.shape.data_offset;
-	rx->end.peer_parked = &rx->peer->parked;
-	rx->end.peer_bell = &rx->peer->bell;
-	rx->end.peer_state = &rx->peer->state;
-	rx->end.peer_cpu = &rx->peer->cpu;
+	mk_receiver_face(rx);
 	if (rx->end.private_socket && socket >= 0)
 		introduce(&rx->end);
 	return 0;
@@ -352,6 +372,7 @@ void mk_end_drain(struct mk_end *end)
 		struct cmsghdr header;
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
+	bool rung = false;
 	bool awaits; /* the message with the pidfd: a read ends behind it, whatever comes after */
 	int reads = 0;
 	ssize_t got;
@@ -368,14 +389,17 @@ void mk_end_drain(struct mk_end *end)
 			message.msg_controllen = sizeof(control.room);
 		}
 		got = recvmsg(end->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		if (got > 0)
+		if (got > 0) {
+			rung = true;
 			atomic_fetch_add_explicit(&drains, 1, memory_order_relaxed);
+		}
 		if (got > 0 && end->private_socket)
 			take_pidfd(end, &message);
 		/* A peer may write as fast as we read: what is left makes the socket readable again. */
 	} while (++reads < DRAIN_READS &&
 		 (got == (ssize_t)sizeof(bytes) || (got > 0 && awaits) || (got < 0 && errno == EINTR)));
-	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+	end->hung_up = got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+	if (end->hung_up || (end->due && rung)) /* due: the peer is dead, and who rings is the host */
 		mark_gone(end);
 }
 

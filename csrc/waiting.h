@@ -45,6 +45,9 @@ int mk_group_ask(struct group *g);
 bool mk_group_watched_readable(const struct group *g);
 bool mk_group_watches(const struct group *g);
 
+/* The pidfd of an end is about to be closed: it is watched no more where event loops sleep on it. */
+void mk_event_unwatch_pidfd(struct mk_end *end);
+
 /* See that each peer's pidfd that has come is watched. @return whether it is */
 bool mk_watch_pidfds(struct group *g);
 

@@ -374,6 +374,14 @@ int mk_event_descriptor(struct mk_end *end)
 	return end->event;
 }
 
+void mk_event_unwatch_pidfd(struct mk_end *end)
+{
+	if (end->pidfd_in_event)
+		unwatch(end->event, end->pidfd);
+	end->pidfd_in_event = false;
+	end->event_word = 0; /* what was armed is no longer */
+}
+
 static void set_event(struct mk_end *end, bool readable)
 {
 	uint64_t one = 1;

@@ -27,7 +27,7 @@
 #define MK_SHUTDOWN_GRACEFUL ...
 
 enum mk_kind { MK_KIND_PRODUCER, MK_KIND_CONSUMER, MK_KIND_STATUS, MK_KIND_CONSOLE, MK_KIND_MACHINE, MK_KIND_ROSTER, ... };
-enum mk_refusal { MK_REFUSED_NOT, MK_REFUSED_KIND_OF_FILE, MK_REFUSED_SEALS, MK_REFUSED_SHORT, MK_REFUSED_MAGIC, MK_REFUSED_ABI, MK_REFUSED_KIND, MK_REFUSED_SIZE, MK_REFUSED_CAPACITY, MK_REFUSED_ELEMENT, ... };
+enum mk_refusal { MK_REFUSED_NOT, MK_REFUSED_KIND_OF_FILE, MK_REFUSED_SEALS, MK_REFUSED_SHORT, MK_REFUSED_MAGIC, MK_REFUSED_ABI, MK_REFUSED_KIND, MK_REFUSED_SIZE, MK_REFUSED_CAPACITY, MK_REFUSED_ELEMENT, MK_REFUSED_OWNER, ... };
 enum mk_bad { MK_BAD_NOTHING, MK_BAD_HEAD, MK_BAD_TAIL, MK_BAD_LENGTH, MK_BAD_NUMBER, ... };
 enum mk_wait_policy { MK_WAIT_ADAPTIVE, MK_WAIT_SPIN, MK_WAIT_PARK, ... };
 
@@ -137,7 +137,7 @@ int mk_console_next(const struct mk_console *console, const struct mk_object *he
 
 /* the machine object */
 struct mk_instance_record {
-    uint32_t used, id, state, pid; uint64_t epoch, state_time, memory; uint32_t image, exclusive; uint64_t cpus[...];
+    uint32_t used, id, state, pid; uint64_t epoch, state_time, memory, named; uint32_t memories, due, image, exclusive; uint64_t cpus[...];
     char name[...]; uint32_t end_code, end_signal, end_forced; char end_reason[...]; char end_traceback[...]; char cmdline[...]; char console_tail[...];
     uint64_t restart_at, watchdog, hung_since, panic, claimed; uint32_t restart, restarts, restart_limit, on_hang, crash_image, flags; ...;
 };

@@ -103,6 +103,7 @@ class Instance:
             epoch=self.epoch,
             state_time_ns=self.state_time_ns,
             memory=self.memory,
+            due=self.due,
             image=self.loaded.image_id if self.loaded else 0,
             exclusive=self.exclusive,
             cpus=self.cpus,

@@ -60,6 +60,7 @@ class MachinePage:
             record.image,
             record.exclusive,
         )
+        c.due = record.due
         _set_cpus(c.cpus, record.cpus)
         c.name = _text(record.name, lib.MK_NAME_SIZE)
         c.cmdline = _text(record.cmdline, lib.MK_CMDLINE_SIZE)
@@ -148,6 +149,7 @@ class MachineView:
             epoch=c.epoch,
             state_time_ns=c.state_time,
             memory=c.memory,
+            due=bool(c.due),
             image=c.image,
             exclusive=bool(c.exclusive),
             cpus=_cpus(c.cpus),

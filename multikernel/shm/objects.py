@@ -96,5 +96,6 @@ def refusal(code: int, why: int, header: Any, kind: Kind) -> MultikernelError | 
         lib.MK_REFUSED_SIZE: f"its size is not the {header.size} bytes that its header says",
         lib.MK_REFUSED_CAPACITY: f"its capacity ({header.capacity} bytes) is not what it must be",
         lib.MK_REFUSED_ELEMENT: f"its elements ({header.element} bytes) are not what they must be",
+        lib.MK_REFUSED_OWNER: f"it is of {header.owner_id}, epoch {header.epoch}, and not of whom it must be",
     }.get(why, f"it was refused ({why})")
     return CorruptLane(f"refused a {kind} object: {found}", kind=kind, reason=int(why))

@@ -115,8 +115,8 @@ class Supervised:
 class InstanceRecord:
     """What the host says of an instance.
 
-    memory: its budget, bytes; image: id of its image, 0: none; torn: the host was in the middle of a change (or died
-    there), so this is the value before it
+    memory: its budget, bytes; image: id of its image, 0: none; due: whether a successor of its last incarnation is to
+    boot; torn: the host was in the middle of a change (or died there), so this is the value before it
     """
 
     id: int
@@ -126,6 +126,7 @@ class InstanceRecord:
     epoch: int = 0
     state_time_ns: int = 0
     memory: int = 0
+    due: bool = False
     image: int = 0
     exclusive: bool = True
     cpus: tuple[int, ...] = ()

@@ -18,7 +18,7 @@
 #error "the ABI header is C11; C++ images use kernel.h"
 #endif
 
-#define MK_ABI_VERSION 1u
+#define MK_ABI_VERSION 2u
 #define MK_MAGIC 0x4c4e524b49544c4dULL /* "MLTIKRNL" as bytes in memory */
 
 #define MK_LINE 128    /* two 64-byte lines: x86 fetches lines in pairs, some AArch64 lines are 128 bytes */
@@ -106,6 +106,9 @@ struct mk_consumer {
 	_Alignas(MK_LINE) _Atomic uint32_t parked; /* enum mk_parked: the receiver waits for messages */
 	_Atomic uint32_t state;
 	_Atomic uint32_t cpu;
+	/* For a successor of the receiver (resume.h). */
+	_Alignas(MK_LINE) _Atomic uint64_t seen; /* what lies before it and is not released was handed to the program */
+	_Alignas(MK_LINE) _Atomic uint64_t taken[MK_VECTORS]; /* how often each vector was taken: of the sender's ipi */
 };
 
 /* Written by who made the broadcast alone. */
@@ -226,7 +229,7 @@ enum mk_state {
 #define MK_CPU_WORDS 16u /* 1024 cpus */
 #define MK_END_TEXT 1024
 #define MK_CMDLINE_SIZE 256
-#define MK_CONSOLE_TAIL 2448
+#define MK_CONSOLE_TAIL 2432
 
 enum mk_restart {
 	MK_RESTART_NEVER = 0,
@@ -252,6 +255,9 @@ struct mk_instance_record {
 	uint64_t epoch;      /* 0: never booted */
 	uint64_t state_time; /* CLOCK_MONOTONIC, ns: since when */
 	uint64_t memory;     /* budget, bytes */
+	uint64_t named;      /* of that, what its named memory takes, bytes */
+	uint32_t memories;   /* how many of them there are */
+	uint32_t due;        /* a successor of its last incarnation is about to boot: links wait for it */
 	uint32_t image;      /* id of its image; 0: none */
 	uint32_t exclusive;
 	uint64_t cpus[MK_CPU_WORDS];
@@ -336,6 +342,8 @@ _Static_assert(offsetof(struct mk_producer, oldest) == 896, "producer.oldest");
 _Static_assert(sizeof(struct mk_producer) <= 4096, "the producer's words fit the smallest page");
 _Static_assert(offsetof(struct mk_consumer, tail) == 128, "consumer.tail");
 _Static_assert(offsetof(struct mk_consumer, parked) == 256, "consumer.parked");
+_Static_assert(offsetof(struct mk_consumer, seen) == 384, "consumer.seen");
+_Static_assert(offsetof(struct mk_consumer, taken) == 512, "consumer.taken");
 _Static_assert(sizeof(struct mk_consumer) <= 4096, "the consumer's words fit the smallest page");
 _Static_assert(offsetof(struct mk_roster, count) == 128, "roster.count");
 _Static_assert(sizeof(struct mk_record) == 16, "record header");

@@ -60,6 +60,8 @@ struct mk_end {
 	bool gone;           /* the peer's process has ended, or nobody holds its end */
 	bool sending;        /* a sender */
 	bool private_socket; /* a ring's: descriptors that come over it are taken */
+	bool due;            /* the peer is dead and a successor of it is due (resume.h) */
+	bool hung_up;        /* nobody holds the other side of the socket pair */
 	uint8_t policy;      /* enum mk_wait_policy */
 	bool interpreted;    /* for bindings: handlers of signals run in the caller, so it looks before a long sleep */
 	bool signals_seen;   /* it has, and the wait goes on where it was */
@@ -73,6 +75,10 @@ struct mk_end {
 	_Atomic uint32_t shared; /* 0: no other thread was ever seen; 1: one comes; 2: all go by busy */
 	_Atomic uintptr_t busy;  /* who is in, 0: nobody */
 	bool by_bias;            /* who is in came by held, not by busy */
+	uint32_t peer_id;        /* the other side's owner and its incarnation, as checked at attach */
+	uint32_t fate_seen;
+	uint64_t peer_epoch;
+	const _Atomic uint32_t *fate; /* changes when the host publishes something of the peer; NULL: not looked at */
 	void *own_map, *peer_map;
 	uint64_t own_map_size, peer_map_size;
 	struct mk_counters own_counters;

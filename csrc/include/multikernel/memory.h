@@ -31,6 +31,7 @@ enum mk_refusal {
 	MK_REFUSED_SIZE = 7,     /* the header's size is not the file's, or not all of it is allocated */
 	MK_REFUSED_CAPACITY = 8, /* no power of two, out of range, or not what fits the size */
 	MK_REFUSED_ELEMENT = 9,
+	MK_REFUSED_OWNER = 10, /* not of the same owner, or of the wrong incarnation of it */
 };
 
 /* The page size of this machine. Lane data begins at one page. */

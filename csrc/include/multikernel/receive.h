@@ -20,8 +20,9 @@ struct mk_receiver {
 	uint32_t ipi_sequence;
 	uint64_t ipi_pending; /* vectors that have not been taken, a bit each */
 	uint64_t ipi_masked;
-	uint64_t ipi_behind; /* for bindings: 1 + where the record begins that waits for IPIs to be taken */
-	uint64_t ipi_served; /* the same, once they are */
+	uint64_t ipi_behind;  /* for bindings: 1 + where the record begins that waits for IPIs to be taken */
+	uint64_t ipi_served;  /* the same, once they are */
+	uint64_t seen_before; /* what lies before it was in the hands of a predecessor: resume.h */
 	uint64_t ipi_seen[MK_VECTORS];
 };
 
