@@ -29,6 +29,11 @@ int mk_process_close_up(void)
 	return result ? result : control(PR_SET_NO_NEW_PRIVS, 1);
 }
 
+int mk_process_stay_dumpable(void)
+{
+	return control(PR_SET_DUMPABLE, 1);
+}
+
 int mk_process_name(const char *name)
 {
 	return control(PR_SET_NAME, (unsigned long)(uintptr_t)name);

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .host.policy import Restart
     from .ipi.link import Link
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
+    from .kernel.panic import Panic
     from .kernel.runtime import Kernel
     from .machine import Instance, Machine, machines
     from .shm.broadcast import Broadcast
@@ -65,6 +66,7 @@ _WHERE = {
     "MailboxSender": "shm.mailbox",
     "Message": "ipi.messages",
     "NETWORK": "ipi.messages",
+    "Panic": "kernel.panic",
     "Pipe": "concurrent.connection",
     "Queue": "concurrent.queue",
     "RESOURCE": "ipi.messages",
@@ -108,6 +110,7 @@ __all__ = [
     "MultikernelError",
     "NotFound",
     "NotOwner",
+    "Panic",
     "Pipe",
     "Queue",
     "Receiver",

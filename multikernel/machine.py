@@ -128,7 +128,7 @@ class Machine:
         """The machine's view: texts by path ("instances/web/status"), made of shared pages when they are read."""
         from multikernel.proc.tree import Proc
 
-        return Proc(self.view, self.watched)
+        return Proc(self.view, self.watched, self._membership.panic)
 
     def create(
         self,

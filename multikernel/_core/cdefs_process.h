@@ -2,6 +2,7 @@
 
 int mk_process_die_with(int32_t parent);
 int mk_process_close_up(void);
+int mk_process_stay_dumpable(void);
 int mk_process_name(const char *name);
 int mk_process_adopt(void);
 int mk_process_cpu(void);

@@ -17,6 +17,12 @@
 
 #include <poll.h>
 
+/* Where the words of a lane lie in its objects, for who reads them by descriptor: multikernel/shm/lane_look.py. */
+#define MK_PY_HEAD_AT offsetof(struct mk_producer, head)
+#define MK_PY_TAIL_AT offsetof(struct mk_consumer, tail)
+#define MK_PY_RECEIVER_PARKED_AT offsetof(struct mk_consumer, parked)
+#define MK_PY_RECEIVER_STATE_AT offsetof(struct mk_consumer, state)
+
 /* Whether memory that was lent out is still to be given back: not in a process forked since, where it is not mapped. */
 static int mk_py_lent(struct mk_end *end)
 {

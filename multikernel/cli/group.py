@@ -34,6 +34,7 @@ COMMANDS = {
     "exec": "execute:execute",
     "show": "show:show",
     "console": "console:console",
+    "dump": "dump:dump",
     "send": "send:send",
     "ls": "view:ls",
     "cat": "view:cat",

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 @options.machine
 @options.as_json
 @click.option("-v", "--verbose", is_flag=True, help="With NAME: what it says of itself, too.")
-def show(machine: Machine, name: str | None, as_json: bool, verbose: bool) -> None:
+@click.option("--panic", is_flag=True, help="With NAME: the report of its last incarnation that died by itself.")
+def show(machine: Machine, name: str | None, as_json: bool, verbose: bool, panic: bool) -> None:
     """Show the machine and its instances.
 
     With NAME: that instance, in detail.
     """
     about = describe.machine(machine)
+    if panic:
+        _show_panic(machine, name, about, as_json=as_json)
+        return
     if name is not None:
         one = describe.instance(machine[name])
         if as_json:
@@ -46,6 +50,19 @@ def show(machine: Machine, name: str | None, as_json: bool, verbose: bool) -> No
         output.talk("no instances; `multikernel create NAME` makes one")
     for note in notes:
         output.talk(f"note: {note}")
+
+
+def _show_panic(machine: Machine, name: str | None, about: dict[str, Any], *, as_json: bool) -> None:
+    if name is None:
+        raise click.UsageError("whose panic report? Give the NAME of an instance.")
+    panic = machine[name].panic
+    if as_json:
+        output.document({**about, "panic": panic.to_json() if panic else None})
+    elif panic is None:
+        output.talk(f"{name} has not died by itself")
+    else:
+        for line in panic.text().splitlines():
+            click.echo(plain(line))
 
 
 def _summary(about: dict[str, Any]) -> str:

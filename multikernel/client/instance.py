@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from multikernel.client.membership import Membership
+    from multikernel.kernel.panic import Panic
     from multikernel.machine import Machine
     from multikernel.shm.pages import InstanceRecord
 
@@ -58,6 +59,15 @@ class Instance:
     def last_end(self) -> End | None:
         """How its last incarnation ended; None while there was none. A long traceback is its last part."""
         return self._record().end
+
+    @property
+    def panic(self) -> Panic | None:
+        """What is known of the last incarnation that died by itself; None: none has.
+
+        It is kept until the next one that does, or until the instance is deleted.
+        """
+        epoch = self._record().supervised.panic
+        return self._membership.panic(self.id, epoch) if epoch else None
 
     def load(self, spec: str | Callable[..., Any], cmdline: str = "") -> None:
         """Read an image once, seal it, and give it to the instance; editing the file afterwards changes nothing.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from multikernel.client.launch import HostProcess
     from multikernel.client.sight import Watched
     from multikernel.ipi.link import Link
+    from multikernel.kernel.panic import Panic
     from multikernel.shm.channel import Channel, Document
     from multikernel.shm.pages import MachineView
 
@@ -97,6 +98,20 @@ class Membership:
         self._check()
         self._connection.poll()
         return self._sight.watched(instance_id)
+
+    def panic(self, instance_id: int, epoch: int) -> Panic | None:
+        """The panic report of incarnation `epoch` of an instance; None: it is not kept any more. Raises as `view` does.
+
+        The host has sent it before it has published that there is one, unless this client was slow to take what came
+        before: then it is asked to send all again.
+        """
+        self._check()
+        self._connection.poll()
+        panic = self._sight.panic(instance_id)
+        if panic is None or panic.epoch != epoch:
+            self._watch()
+            panic = self._sight.panic(instance_id)
+        return panic
 
     def request(
         self, verb: str, fields: dict[str, Any], *, fds: Sequence[int] = (), timeout: float | None = 30.0

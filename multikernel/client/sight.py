@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from multikernel.errors import CorruptLane
+from multikernel.kernel.panic import Panic
 from multikernel.shm.channel import close_all
 from multikernel.shm.pages import ConsoleView, MachineView, StatusView
 
@@ -32,10 +33,15 @@ class Sight:
         finally:
             os.close(page)
         self._watched: dict[int, Watched] = {}
+        self._panics: dict[int, Panic] = {}
 
     def watched(self, instance_id: int) -> Watched | None:
         """The pages of the newest incarnation of an instance; None: none have come."""
         return self._watched.get(instance_id)
+
+    def panic(self, instance_id: int) -> Panic | None:
+        """The panic report of an instance; None: none has come."""
+        return self._panics.get(instance_id)
 
     def take(self, document: Document, fds: list[int]) -> int | None:
         """Take a push of the host (`multikernel.host.verbs`). Returns the id of the instance that it is about.
@@ -47,7 +53,10 @@ class Sight:
             if not isinstance(number, int):
                 return None
             self._watched.pop(number, None)
-            if document.get("push") == "incarnation" and isinstance(epoch, int) and len(fds) == 2:
+            self._panics.pop(number, None)
+            if document.get("panic") and fds:
+                self._panics[number] = Panic.read(fds[-1])
+            if document.get("push") == "incarnation" and isinstance(epoch, int) and len(fds) >= 2:
                 self._watched[number] = epoch, StatusView(fds[0]), ConsoleView(fds[1])
         except CorruptLane:
             pass  # an instance that has scribbled over its pages is not to be seen
@@ -59,3 +68,4 @@ class Sight:
         """Let go of all pages. Closing twice is fine."""
         self.machine.close()
         self._watched.clear()
+        self._panics.clear()

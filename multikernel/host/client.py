@@ -59,7 +59,7 @@ class Client:
         return Party(self.id, f"client-{self.pid}", 0, self.pidfd)
 
     def tell(self, instance: Instance) -> None:
-        """Push the pages of its newest incarnation; or that they are gone with it.
+        """Push the pages of its newest incarnation, or that there are none, and the panic report that is kept.
 
         One push for each instance is under way at most: what comes while the client has not said that it has seen the
         last one is not piled up, it gets the newest when it has. So a client that never reads costs nothing.
@@ -70,13 +70,17 @@ class Client:
             self._stale[instance.id] = instance
             return
         self._unseen.add(instance.id)
-        last = instance.last
-        if last is not None:
-            # No descriptors for it now, open or on their way: it goes without these pages.
-            with contextlib.suppress(OSError):
-                self.wire.send({"push": "incarnation", "id": instance.id, "epoch": last.epoch}, last.pages)
+        last, panic = instance.last, instance.panic
+        report, kept = (panic[0], [panic[1]]) if panic else (0, [])
+        # No descriptors for it now, open or on their way: it goes without these pages.
+        with contextlib.suppress(OSError):
+            if last is not None:
+                document = {"push": "incarnation", "id": instance.id, "epoch": last.epoch, "panic": report}
+                self.wire.send(document, [*last.pages, *kept])
                 return
-        self.wire.send({"push": "gone", "id": instance.id})
+            self.wire.send({"push": "gone", "id": instance.id, "panic": report}, kept)
+            return
+        self.wire.send({"push": "gone", "id": instance.id, "panic": 0})
 
     def has_seen(self, instance_id: int) -> None:
         """It has taken the last push about that instance."""

@@ -29,6 +29,10 @@ class Facts:
     """Whether the host killed it because the boot took too long."""
     booted: bool = True
     """Whether it got as far as its boot was to wait for."""
+    hung: bool = False
+    """Whether the host killed it because it showed no sign of life."""
+    out_of_memory: bool = False
+    """Whether the system killed it for want of memory."""
     reason: str = ""
     """Its own word, `ended` of `multikernel.kernel.protocol`; "": it died without one."""
     traceback: str = ""
@@ -60,6 +64,8 @@ def _reason(facts: Facts) -> str:
         return "halted"
     if facts.late:
         return "boot"
+    if facts.hung:
+        return "watchdog"
     if facts.signal:
-        return "signal"
+        return "memory" if facts.out_of_memory else "signal"
     return facts.reason or "exit"

@@ -11,7 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from multikernel.errors import CorruptLane, MultikernelError
+from multikernel.host import crash_sink
 from multikernel.host.ends import Asked, Facts
+from multikernel.host.inbound import Inbound
 from multikernel.host.wire import Wire
 from multikernel.ipi.hostlane import HostLane
 from multikernel.kernel.protocol import LONGEST_TRACEBACK, Descriptors, tail
@@ -64,10 +66,22 @@ class Incarnation:
         self.asked: Asked = ""
         self.forced = False
         self.late = False
+        self.killed = False
+        """Whether the host has killed it, for whatever reason."""
         self.by_policy = False
         """Whether nobody has asked for its boot: it follows another one that has ended."""
         self.busy = 0
         """Requests of it that are being worked on."""
+        self.inbound = Inbound()
+        """The lanes that it receives by."""
+        self.hung_for = 0.0
+        """Seconds without a sign of life, for which it was killed."""
+        self.out_of_memory = False
+        """Whether it was killed because the system had no more memory."""
+        self.fatal = ""
+        """What stands behind its console, if a signal ended it."""
+        self.threads = ""
+        """What its threads were doing when it died, by faulthandler."""
         self.unread = ""
         """What was still in its console's pipe when it died."""
         self.spawned: asyncio.Future[None] = loop.create_future()
@@ -90,6 +104,8 @@ class Incarnation:
             self._bell, self._its_bell = _pair(undo)
             self._console, self._its_console = os.pipe()
             undo.callback(close_all, [self._console, self._its_console])
+            self._crash = crash_sink.make(str(instance_id))
+            undo.callback(os.close, self._crash)
             ours, theirs = Channel.pair()
             self._control = theirs
             self.wire = Wire(ours, self._receive, self._lost)
@@ -115,6 +131,10 @@ class Incarnation:
             console_read=self._console,
             console_write=self._its_console,
         )
+
+    def extras(self) -> dict[str, int]:
+        """What it is given besides, by name; these stay ours, too."""
+        return {"crash": self._crash}
 
     def handed_over(self) -> None:
         """The zygote has its copies: close those that only the instance should have, so that their ends are seen."""
@@ -142,6 +162,7 @@ class Incarnation:
 
     def kill(self) -> None:
         """End it at once. The end is told later, by the zygote."""
+        self.killed = True
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -150,27 +171,37 @@ class Incarnation:
         """What is known of its end, by `number` (a signal) or with exit status `code`; takes its last words first."""
         self.wire.take_rest()
         self.unread = self._unread_output()
+        self.threads = crash_sink.read(self._crash)
+        if number:  # what any Python program prints of a fatal signal
+            self.fatal = self.threads
         return Facts(
             code=code,
             signal=number,
             asked=self.asked,
             forced=self.forced,
             late=self.late,
+            hung=self.hung_for > 0,
+            out_of_memory=self.out_of_memory,
             booted=self.booted,
             reason=self._reason,
             traceback=self._traceback,
         )
 
+    def printed(self, limit: int) -> str:
+        """The end of what it printed itself, up to so many characters."""
+        return tail((self._look_at_console(ConsoleView.text) or "") + self.unread, limit)
+
     def output(self) -> str:
-        """The end of what it printed."""
-        return tail((self._look_at_console(ConsoleView.text) or "") + self.unread, CONSOLE_TAIL)
+        """The end of what stands on its console for who looks now: a fatal signal's words, too."""
+        return tail(self.printed(CONSOLE_TAIL) + self.fatal, CONSOLE_TAIL)
 
     def close(self) -> None:
         """Close everything but the pages: who looks later sees them still."""
         self.handed_over()
         self.wire.close()
         self._lane.close()
-        for name in ("_bell", "_console", "pidfd"):
+        self.inbound.close()
+        for name in ("_bell", "_console", "_crash", "pidfd"):
             self._close_descriptor(name)
 
     def close_pages(self) -> None:

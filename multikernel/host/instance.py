@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -59,6 +60,8 @@ class Instance:
     restart: asyncio.TimerHandle | None = None
     """The one that is due, with its time."""
     restart_at_ns: int = 0
+    panic: tuple[int, int] | None = None
+    """The report that is kept: of which epoch, and its descriptor."""
     claimed_ns: int = 0
     """When its newest boot began."""
     deleted: bool = False
@@ -113,6 +116,17 @@ class Instance:
             supervised=self._supervised(),
         )
 
+    def keep_report(self, epoch: int, fd: int) -> None:
+        """Keep a panic report, in the place of the one before it; `fd` is owned from here on."""
+        self.drop_report()
+        self.panic = epoch, fd
+
+    def drop_report(self) -> None:
+        """Close the report that is kept, if one is."""
+        if self.panic is not None:
+            os.close(self.panic[1])
+            self.panic = None
+
     def _supervised(self) -> Supervised:
         policy = self.policy
         return Supervised(
@@ -123,5 +137,6 @@ class Instance:
             watchdog_ns=int((policy.watchdog or 0.0) * 1e9),
             on_hang=policy.on_hang,
             core=policy.core,
+            panic=self.panic[0] if self.panic else 0,
             claimed_ns=self.claimed_ns,
         )

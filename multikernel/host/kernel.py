@@ -131,7 +131,7 @@ class HostKernel:
         """Push the pages of all instances to a client, and from now on each new one."""
         client.watches = True
         for instance in self.registry.instances.values():
-            if instance.last is not None:
+            if instance.last is not None or instance.panic is not None:
                 client.tell(instance)
 
     def check_open(self) -> None:
@@ -233,6 +233,6 @@ class HostKernel:
 
     def _connect(self, instance: Instance, run: Incarnation, request: Request) -> None:
         """An instance asks for a link to another."""
-        party = Party(instance.id, instance.name, run.epoch, run.pidfd)
+        party = Party(instance.id, instance.name, run.epoch, run.pidfd, run.inbound)
         begun(run)
         self.server.answers.begin(request, self.broker.serve(party, request), run.push, lambda: done(run))

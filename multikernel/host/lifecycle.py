@@ -15,10 +15,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import Closed, Timeout, from_wire
-from multikernel.host import ends
+from multikernel.host import ends, log, report
 from multikernel.host.ending import ends_within, first_of, kill_now, make_way
 from multikernel.host.failed_boot import boot_error
 from multikernel.host.incarnation import Incarnation, Until
+from multikernel.host.oom import OomKills
 from multikernel.host.states import check_step, refused
 from multikernel.host.supervision import Supervision
 from multikernel.kernel.manifest import Manifest
@@ -56,6 +57,7 @@ class Lifecycle:
     ) -> None:
         self._registry, self._zygote = registry, zygote
         self._spoke, self._ended = spoke, ended
+        self._oom_kills = OomKills.of_this_process()
         self._supervision = Supervision(self, registry)
         self._closing = False
 
@@ -230,14 +232,14 @@ class Lifecycle:
         elif push == "unspawned":
             _running(instance).spawned.set_exception(from_wire(document["failed"]))
         elif push == "gone":
-            self._finish(instance, document["code"], document["signal"])
+            self._finish(instance, document["code"], document["signal"], dumped=document["core"])
 
     def on_zygote_lost(self) -> None:
         """The zygote is gone, and so the system kills its children; nobody is left to say how they ended."""
         for instance in self._registry.instances.values():
             if instance.run is not None:
                 instance.run.kill()
-                self._finish(instance, 0, signal.SIGKILL)
+                self._finish(instance, 0, signal.SIGKILL, dumped=False)
 
     async def _boot(self, instance: Instance, until: Until, within: float, *, by_policy: bool = False) -> Incarnation:
         """Start an incarnation, and wait until it is as far as `until`. Raises as `boot` does."""
@@ -271,10 +273,12 @@ class Lifecycle:
         instance.run = run
         instance.epoch += 1
         instance.claimed_ns = time.monotonic_ns()
+        extras = run.extras()
+        manifest = self._manifest(instance, tuple(extras))
         try:
             self._zygote.send(
-                {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": self._manifest(instance)},
-                run.descriptors(loaded.image.fd, self._registry.page.fd),
+                {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": manifest},
+                [*run.descriptors(loaded.image.fd, self._registry.page.fd), *extras.values()],
             )
             await first_of(run.spawned, run.over)
             if run.spawned.done():
@@ -293,13 +297,16 @@ class Lifecycle:
         instance.due = False  # it is here
         self._registry.enter(instance, "active")
 
-    def _finish(self, instance: Instance, code: int, number: int) -> None:
+    def _finish(self, instance: Instance, code: int, number: int, *, dumped: bool) -> None:
         """A process is gone: say so to everybody, then let its things go."""
         run = _running(instance)
+        run.out_of_memory = number == signal.SIGKILL and not run.killed and self._oom_kills.take()
         end, state = ends.judge(run.facts(code, number))
-        instance.end, instance.console_tail, instance.run = end, run.unread, None
+        instance.end, instance.console_tail, instance.run = end, run.unread + run.fatal, None
         if run.asked == "kill":
             instance.due = False
+        if state == "failed":
+            self._keep_report(instance, run, end, dumped=dumped)
         if not run.asked and not self._closing:
             self._supervision.plan(instance, run, state)
         self._registry.enter(instance, state)
@@ -307,7 +314,13 @@ class Lifecycle:
         self._ended(run)
         run.close()
 
-    def _manifest(self, instance: Instance) -> dict[str, Any]:
+    def _keep_report(self, instance: Instance, run: Incarnation, end: End, *, dumped: bool) -> None:
+        try:
+            self._registry.keep_report(instance, run.epoch, report.seal(report.make(instance, run, end, dumped=dumped)))
+        except OSError as error:  # no memory, no descriptor: it has ended all the same
+            log.write(f"no panic report of {instance.name}: {error}")
+
+    def _manifest(self, instance: Instance, extras: tuple[str, ...]) -> dict[str, Any]:
         loaded = instance.loaded
         if loaded is None:
             raise AssertionError("an instance that may boot has an image")
@@ -321,6 +334,8 @@ class Lifecycle:
             cmdline=loaded.cmdline,
             directory=loaded.directory,
             image=loaded.image.describe(),
+            core=instance.policy.core,
+            extras=extras,
         ).to_json()
 
 

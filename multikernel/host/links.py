@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from multikernel.host.answers import Answer
+    from multikernel.host.inbound import Inbound
     from multikernel.host.incarnation import Incarnation
     from multikernel.host.instance import Instance
     from multikernel.host.request import Request
@@ -49,6 +50,8 @@ class Party:
     epoch: int
     pidfd: int
     """Of its process; stays the owner's."""
+    inbound: Inbound | None = None
+    """The lanes that it receives by, for one that is supervised."""
 
 
 @dataclass(slots=True)
@@ -124,6 +127,9 @@ class Broker:
             finally:
                 del self._offers[link]
             try:
+                run.inbound.add(party.id, fds[0], halves[1], capacity)
+                if party.inbound is not None:
+                    party.inbound.add(instance.id, halves[0], fds[1], capacity)
                 pidfd = os.dup(run.pidfd)
             except OSError:
                 close_all(halves)

@@ -134,7 +134,8 @@ class Registry:
         if instance.last is not None:
             instance.last.close_pages()
             instance.last = None
-            self._appeared(instance)
+        instance.drop_report()
+        self._appeared(instance)
         self._changed()
 
     def enter(self, instance: Instance, state: State) -> None:
@@ -155,6 +156,11 @@ class Registry:
         instance.last = instance.run
         self._appeared(instance)
 
+    def keep_report(self, instance: Instance, epoch: int, fd: int) -> None:
+        """Keep the panic report of an incarnation, owned from here on, and show it to everybody."""
+        instance.keep_report(epoch, fd)
+        self._appeared(instance)
+
     def close(self) -> None:
         """Close what the instances hold. The records stay as they are."""
         for instance in self.instances.values():
@@ -162,6 +168,7 @@ class Registry:
                 instance.loaded.image.close()
             if instance.last is not None:
                 instance.last.close_pages()
+            instance.drop_report()
 
     def given_cpus(self) -> tuple[int, ...]:
         """The cpus that instances hold."""

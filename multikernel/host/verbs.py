@@ -26,8 +26,9 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
                   what the host itself holds: open descriptors, mapped memory objects, threads
     seen      {"instance": id}                               not answered: the last push about it was taken
 
-    {"push": "incarnation", "id": instance, "epoch": e} + [status, console]
-    {"push": "gone", "id": instance}                         deleted: its pages mean nothing any more
+    {"push": "incarnation", "id": instance, "epoch": e, "panic": p} + [status, console] and, if p is not 0, + [report]
+                  its newest pages, and the panic report of epoch p, which is kept
+    {"push": "gone", "id": instance, "panic": p}             no pages: it was deleted, or none have come
 
 The program that starts a host sends `start` instead of `join`, before any of these; see `multikernel.host.__main__`.
 It has the machine once it watches: if it goes before that, a persistent machine ends too.

@@ -9,8 +9,8 @@ ended, and because a parent of one thread is what PR_SET_PDEATHSIG needs to be s
     zygote to host   {"push": "up"}                                              everything is imported
                      {"push": "spawned", "instance": id, "epoch": e, "pid": p} + [pidfd]
                      {"push": "unspawned", "instance": id, "epoch": e, "failed": error}
-                     {"push": "gone", "instance": id, "epoch": e, "code": c, "signal": s}
-                         it has ended and is reaped; exit status c, or killed by signal s
+                     {"push": "gone", "instance": id, "epoch": e, "code": c, "signal": s, "core": true | false}
+                         it has ended and is reaped; exit status c, or killed by signal s, with a core file or without
 
 The end of file of the channel is the end of the host, however it came: the zygote kills what it has started,
 removes the run directory and ends. Should the zygote be killed, the system kills the instances, and the host ends.
@@ -175,7 +175,7 @@ class _Zygote:
             if known:
                 exited = ended.si_code == os.CLD_EXITED
                 code, number = (ended.si_status, 0) if exited else (0, ended.si_status)
-                self._say("gone", *known, code=code, signal=number)
+                self._say("gone", *known, code=code, signal=number, core=ended.si_code == os.CLD_DUMPED)
 
     def _say(
         self, push: str, instance: int | None, epoch: int | None, fds: list[int] | None = None, **more: object

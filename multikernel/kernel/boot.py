@@ -19,6 +19,7 @@ import faulthandler
 import os
 import socket
 import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -84,7 +85,10 @@ def _boot_and_run(
     try:
         status.phase("active")
         control.send({"verb": "phase", "phase": "active"})
-        return _run_main(main, kernel)
+        ended = _run_main(main, kernel)
+        if ended.reason in ("exception", "memory") and threading.active_count() > 1:
+            faulthandler.dump_traceback(extras["crash"])  # what the others were doing; the error has its own traceback
+        return ended
     finally:
         status.phase("ending")
         _close(kernel)
@@ -94,11 +98,13 @@ def _confine(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, 
     _pin(manifest.cpus)
     process.die_with(zygote)
     process.close_up()
+    if manifest.core:
+        process.stay_dumpable()
     process.set_name(f"mk:{manifest.name}")
     process.default_signals()
     _redirect(given.console_write)
     process.close_all_but([fd for fd in (*given, *extras.values()) if fd != given.console_write])
-    faulthandler.enable()
+    faulthandler.enable(extras["crash"])  # the host's memory: it outlives us
     for variable in process.THREAD_POOLS:  # more threads than cpus of its own would only take turns
         os.environ.setdefault(variable, str(len(manifest.cpus)))
     try:
@@ -180,7 +186,7 @@ def _run_main(main: Callable[[Kernel], Any], kernel: Kernel) -> _Ended:
     except SystemExit as error:
         return _exited(error.code)
     except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too: it has ended, and the host is told how
-        return _Ended("exception", 1, _text(error))
+        return _Ended("memory" if isinstance(error, MemoryError) else "exception", 1, _text(error))
 
 
 def _exit_status(result: object) -> int:

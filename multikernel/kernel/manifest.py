@@ -34,6 +34,8 @@ class Manifest:
     """The working directory of whoever loaded the image; relative paths are meant from there."""
     image: Mapping[str, Any]
     """`Image.describe()`: all of the image but its content."""
+    core: bool = False
+    """Whether it stays dumpable."""
     extras: tuple[str, ...] = ()
     """Names of the descriptors that follow those of `Descriptors`, in their order."""
 
@@ -48,7 +50,7 @@ class Manifest:
         Raises:
             ValueError: a field is missing, unknown, or not of its type.
         """
-        types = {"id": int, "epoch": int, "memory": int, "cpus": list, "image": dict, "extras": list}
+        types = {"core": bool, "id": int, "epoch": int, "memory": int, "cpus": list, "image": dict, "extras": list}
         names = [field.name for field in dataclasses.fields(cls)]
         if set(document) != set(names):
             raise ValueError(f"a manifest has the fields {', '.join(names)}; this one: {', '.join(map(str, document))}")

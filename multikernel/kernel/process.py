@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,13 @@ def die_with(parent: int) -> None:
 def close_up() -> None:
     """Keep other processes of this user (root excepted) out of this one's memory and descriptors; see process.h."""
     _check(lib.mk_process_close_up(), "closing the process to others")
+
+
+def stay_dumpable() -> None:
+    """Take back what `close_up` does for the sake of core files and debuggers, and allow core files of any size."""
+    _check(lib.mk_process_stay_dumpable(), "leaving the process dumpable")
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 
 
 def set_name(name: str) -> None:

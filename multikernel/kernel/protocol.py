@@ -13,7 +13,7 @@ instance to host
     {"verb": "phase", "phase": "active"}
                         `main` is about to be entered. Not answered.
     {"verb": "ready"}   its first wait, or `kernel.ready()`. Once; not answered.
-    {"verb": "ended", "reason": "returned" | "exit" | "exception" | "boot", "code": c, "traceback": text}
+    {"verb": "ended", "reason": "returned" | "exit" | "exception" | "memory" | "boot", "code": c, "traceback": text}
                         how `main` ended, or why it was never entered. Last; the process ends with status `code`.
                         An end without this document was an exit or a signal; the zygote says which.
     {"verb": "connect", "id": n, "to": name, "capacity": bytes, "timeout": seconds} + [producer, consumer]

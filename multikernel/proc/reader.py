@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from multikernel.resources.topology import Topology
 
 if TYPE_CHECKING:
-    from multikernel.proc.watched import Find
+    from multikernel.kernel.panic import Panic
+    from multikernel.proc.watched import Find, FindPanic
     from multikernel.shm.pages import ConsoleView, ImageRecord, InstanceRecord, MachineRecord, MachineView, Status
 
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Seen:
     """An instance at one look: the host's record, and the pages of the newest incarnation that has any.
 
-    epoch: which incarnation the pages are of, 0: there are none; status: its status page, read once; now_ns:
-    CLOCK_MONOTONIC
+    epoch: which incarnation the pages are of, 0: there are none; status: its status page, read once; panic: the report
+    that is kept; now_ns: CLOCK_MONOTONIC
     """
 
     record: InstanceRecord
@@ -27,15 +28,17 @@ class Seen:
     status: Status | None = None
     console: ConsoleView | None = None
     image: ImageRecord | None = None
+    panic: Panic | None = None
     now_ns: int = 0
 
 
 class Reader:
     """What the leaves are made from."""
 
-    def __init__(self, view: MachineView, find: Find) -> None:
+    def __init__(self, view: MachineView, find: Find, panics: FindPanic) -> None:
         self._view = view
         self._find = find
+        self._panics = panics
 
     @cached_property
     def topology(self) -> Topology:
@@ -74,16 +77,18 @@ class Reader:
         """What the pages say of an instance whose record was just read."""
         image = next((each for each in images if each.id == record.image), None)
         watched = self._find(record.id)
+        epoch = record.supervised.panic
+        panic = self._panics(record.id, epoch) if epoch else None
         if watched is None:
-            return Seen(record, image=image, now_ns=self.now_ns())
+            return Seen(record, image=image, panic=panic, now_ns=self.now_ns())
         epoch, page, console = watched
         if epoch > record.epoch:
             # Booted since the record was read. If not, the pages are of a deleted instance that had the same id.
             record = self._again(record)
             if epoch > record.epoch:
-                return Seen(record, image=image, now_ns=self.now_ns())
+                return Seen(record, image=image, panic=panic, now_ns=self.now_ns())
         status = page.read()
-        return Seen(record, epoch, status, console, image, self.now_ns())
+        return Seen(record, epoch, status, console, image, panic, self.now_ns())
 
     def _again(self, record: InstanceRecord) -> InstanceRecord:
         newer = self._view.instance(record.id)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multikernel.errors import NotFound
 from multikernel.proc import cpuinfo, interrupts, kimages, meminfo, uptime, version
-from multikernel.proc.instance import cmdline, console, cpus, image, links, memory, status
+from multikernel.proc.instance import cmdline, console, cpus, image, links, memory, panic, status
 from multikernel.proc.instance import interrupts as own_interrupts
 from multikernel.proc.reader import Reader, Seen
+from multikernel.proc.watched import no_panic
 
 if TYPE_CHECKING:
-    from multikernel.proc.watched import Find, Watching
+    from multikernel.proc.watched import Find, FindPanic, Watching
     from multikernel.shm.pages import MachineView
 
 
@@ -38,6 +39,7 @@ _INSTANCE: dict[str, _Leaf] = {
     "interrupts": _Leaf(own_interrupts.text, own_interrupts.values),
     "links": _Leaf(links.text, links.values),
     "console": _Leaf(console.text, console.values),
+    "panic": _Leaf(panic.text, panic.values),
 }
 _INSTANCES = "instances"
 
@@ -52,10 +54,11 @@ class Proc(Mapping[str, str]):
     Args:
         view: the machine's page.
         incarnations: what the caller holds of each instance, by id: a dict, or a function. See `watched`.
+        panics: gives the panic report of an instance, by its id and the epoch that the host's page says.
     """
 
-    def __init__(self, view: MachineView, incarnations: Watching | Find) -> None:
-        self._reader = Reader(view, incarnations if callable(incarnations) else incarnations.get)
+    def __init__(self, view: MachineView, incarnations: Watching | Find, panics: FindPanic = no_panic) -> None:
+        self._reader = Reader(view, incarnations if callable(incarnations) else incarnations.get, panics)
 
     def __getitem__(self, path: str) -> str:
         """The text at `path`; NotFound says what there is instead."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from multikernel.kernel.panic import Panic
 from multikernel.shm.pages import ConsoleView, StatusView
 
 Watched = tuple[int, StatusView, ConsoleView]
@@ -12,6 +13,13 @@ Watched = tuple[int, StatusView, ConsoleView]
 
 Find = Callable[[int], Watched | None]
 """From the id of an instance to its pages; None: none have come. Called anew for each leaf that is read."""
+
+FindPanic = Callable[[int, int], Panic | None]
+"""From the id of an instance, and the epoch of the incarnation that died, to its panic report; None: it is gone."""
+
+
+def no_panic(_instance_id: int, _epoch: int) -> None:
+    """For who holds no reports."""
 
 
 class Watching(Protocol):

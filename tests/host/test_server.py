@@ -203,7 +203,7 @@ def test_client_that_never_reads_gets_one_push_for_each_instance(machine, channe
     push, fds = channel.receive(timeout=PATIENCE)
     for fd in fds:
         os.close(fd)
-    assert push == {"push": "incarnation", "id": web.id, "epoch": 5}
+    assert push == {"push": "incarnation", "id": web.id, "epoch": 5, "panic": 0}
 
 
 def test_client_that_watches_has_the_pages_of_all_instances_before_the_answer(machine, channel, tmp_path):
@@ -222,7 +222,7 @@ def test_client_that_watches_has_the_pages_of_all_instances_before_the_answer(ma
         for fd in fds:
             os.close(fd)
         came.append(document)
-    pushes = [{"push": "incarnation", "id": instance.id, "epoch": 1} for instance in instances]
+    pushes = [{"push": "incarnation", "id": instance.id, "epoch": 1, "panic": 0} for instance in instances]
     assert came == [*pushes, {"answer": 2, "ok": {}}]
 
 

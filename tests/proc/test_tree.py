@@ -11,7 +11,7 @@ from multikernel.proc.tree import Proc
 from multikernel.shm.pages import InstanceRecord
 
 MACHINE = ["version", "uptime", "cpuinfo", "meminfo", "interrupts", "kimages"]
-INSTANCE = ["status", "cmdline", "image", "cpus", "memory", "interrupts", "links", "console"]
+INSTANCE = ["status", "cmdline", "image", "cpus", "memory", "interrupts", "links", "console", "panic"]
 
 
 def test_every_leaf_is_listed_once_and_can_be_read(busy):
@@ -22,7 +22,7 @@ def test_every_leaf_is_listed_once_and_can_be_read(busy):
         assert path in busy.proc
         text = busy.proc[path]
         assert isinstance(text, str)
-        assert text.endswith("\n") or path.endswith("console"), path
+        assert text.endswith("\n") or path.endswith(("console", "panic")), path
 
 
 def test_a_machine_without_instances_has_a_view(world):

@@ -16,6 +16,9 @@ MK_API int mk_process_die_with(int32_t parent);
  * no core dump. An exec undoes the first half. @return 0 or -errno */
 MK_API int mk_process_close_up(void);
 
+/* Take the first half of that back: for who wants core files, and debuggers. @return 0 or -errno */
+MK_API int mk_process_stay_dumpable(void);
+
 /* What ps and top show; the system cuts it at 15 bytes. @return 0 or -errno */
 MK_API int mk_process_name(const char *name);
 

@@ -1,0 +1,95 @@
+"""The commands about instances that end, or hang, by themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import multikernel as mk
+
+Cli = Callable[..., Any]
+PATIENCE = 20.0  # seconds
+
+SERVES = """
+def main(kernel):
+    print("serving")
+    for message in kernel.messages():
+        if message.payload == b"die":
+            raise LookupError("on purpose")
+        message.reply(b"")
+"""
+
+
+@pytest.fixture
+def machine(program, directory) -> Iterator[mk.Machine]:
+    """A persistent machine, as a program sees it that has joined."""
+    (directory / "serves.py").write_text(SERVES)
+    program("init", "--memory", "256M")
+    try:
+        with mk.Machine.attach() as joined:
+            yield joined
+    finally:
+        program("shutdown")
+
+
+def die(machine: mk.Machine, name: str) -> None:
+    with machine.connect(name, timeout=PATIENCE) as link:
+        link.send(b"die")
+        machine[name].wait(timeout=PATIENCE)
+
+
+def test_report_is_shown_and_dumped_as_text_and_as_a_document(cli, machine, directory):
+    cli("create", "web")
+    cli("load", "web", "serves.py")
+    cli("start", "web", "--until", "ready")
+    assert cli("show", "web", "--panic").err == "web has not died by itself\n"
+    assert cli("show", "web", "--panic", "--json").document["panic"] is None
+    assert "has no panic report" in cli("dump", "web", "--core", status=4).err
+    die(machine, "web")
+    shown = cli("show", "web", "--panic").out
+    assert shown.startswith("Kernel panic: web (id 1, epoch 1, pid ")
+    assert "LookupError: on purpose" in shown
+    document = cli("show", "web", "--panic", "--json").document["panic"]
+    assert mk.Panic.from_json(document) == machine["web"].panic
+    assert cli("dump", "web", "--core").out == machine["web"].panic.text()
+    said = cli("dump", "web", "--core", "-o", "web.panic").err
+    assert (directory / "web.panic").read_text() == shown
+    assert "core file: none: it was created without core=True" in said
+    cli("dump", "web", "--core", "--json", "-o", "web.json")
+    assert json.loads((directory / "web.json").read_text()) == document
+    assert "whose panic report?" in cli("show", "--panic", status=2).err
+    assert "--core" in cli("dump", "web", status=2).err
+
+
+def test_core_file_is_written_beside_the_report(cli, machine, directory):
+    cli("create", "web", "--core")
+    cli("load", "web", "serves.py")
+    cli("start", "web", "--until", "ready")
+    os.kill(machine["web"].pid, signal.SIGSEGV)
+    machine["web"].wait(timeout=PATIENCE)
+    cli("dump", "web", "--core", "-o", "web.panic")
+    panic = machine["web"].panic
+    if panic.core_file:
+        assert (directory / "web.panic.core").read_bytes()[:4] == b"\x7fELF"
+    else:
+        assert not (directory / "web.panic.core").exists()
+
+
+def test_restart_policy_is_shown_and_holds(cli, machine):
+    cli("create", "web", "--restart", "on-failure", "--watchdog", "30", "--on-hang", "reboot")
+    cli("load", "web", "serves.py")
+    cli("start", "web")
+    status = machine.proc.snapshot("instances/web/status")
+    assert (status["restart"], status["watchdog_ns"], status["on_hang"]) == ("on-failure", 30 * 10**9, "reboot")
+    die(machine, "web")
+    deadline = time.monotonic() + PATIENCE
+    while machine["web"].state != "active":
+        assert time.monotonic() < deadline
+    assert "on-failure, 1 in a row" in cli("show", "web").out
+    assert cli("show", "web", "--json").document["instance"]["restarts"] == 1
