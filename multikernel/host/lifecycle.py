@@ -274,7 +274,7 @@ class Lifecycle:
         try:
             self._zygote.send(
                 {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": self._manifest(instance)},
-                run.descriptors(loaded.image.fd, self._registry.page.fd),
+                [*run.descriptors(loaded.image.fd, self._registry.page.fd), *loaded.extras().values()],
             )
             await first_of(run.spawned, run.over)
             if run.spawned.done():
@@ -321,6 +321,7 @@ class Lifecycle:
             cmdline=loaded.cmdline,
             directory=loaded.directory,
             image=loaded.image.describe(),
+            extras=tuple(loaded.extras()),
         ).to_json()
 
 
