@@ -74,3 +74,56 @@ def test_image_larger_than_the_pool_is_refused_and_the_error_says_that_no_instan
             web.load(str(large))
         assert web.state == "ready"
         assert machine.view.images() == []
+
+
+# --- what is given beside an image
+
+READS = """
+def main(kernel):
+    initrd = kernel.initrd
+    print(initrd if initrd is None else type(initrd).__name__)
+    for message in kernel.messages():
+        name = bytes(message.payload).decode()
+        message.reply(initrd if not name else initrd[name])
+    return 0
+"""
+
+
+def test_instance_reads_the_file_that_it_was_given_as_it_was_when_it_was_loaded(machine, tmp_path):
+    (tmp_path / "reads.py").write_text(READS)
+    (tmp_path / "table").write_bytes(b"as loaded")
+    web = machine.create("web")
+    web.load(f"{tmp_path}/reads.py", initrd=tmp_path / "table")
+    (tmp_path / "table").unlink()
+    for _ in range(2):  # it is there at each boot
+        web.boot()
+        with machine.connect("web") as link:
+            assert bytes(link.request(b"", timeout=PATIENCE).payload) == b"as loaded"
+        web.halt(timeout=PATIENCE)
+    web.load(f"{tmp_path}/reads.py")
+    web.boot(until="ready")
+    assert machine.proc["instances/web/console"].startswith("None\n")
+
+
+def test_instance_reads_the_directory_that_it_was_given(machine, tmp_path):
+    (tmp_path / "reads.py").write_text(READS)
+    (tmp_path / "data/conf").mkdir(parents=True)
+    (tmp_path / "data/conf/table").write_bytes(b"inside")
+    web = machine.create("web")
+    web.load(f"{tmp_path}/reads.py", initrd=str(tmp_path / "data"))
+    web.boot()
+    with machine.connect("web") as link:
+        assert bytes(link.request(b"conf/table", timeout=PATIENCE).payload) == b"inside"
+
+
+def test_initrd_counts_in_the_budget_and_what_was_loaded_stays_when_it_is_refused(machine, tmp_path):
+    (tmp_path / "reads.py").write_text(READS)
+    (tmp_path / "large").write_bytes(bytes(1_000_000))
+    web = machine.create("web", memory="1M")
+    web.load(f"{tmp_path}/reads.py")
+    with pytest.raises(mk.ImageError, match=r"with its initrd \(976\.6K\) does not fit into 'web'.*more memory"):
+        web.load(f"{tmp_path}/reads.py", initrd=tmp_path / "large")
+    with pytest.raises(mk.ImageError, match=r"cannot load the initrd /dev/zero: it is a character device"):
+        web.load(f"{tmp_path}/reads.py", initrd="/dev/zero")
+    assert web.state == "loaded"
+    web.boot()

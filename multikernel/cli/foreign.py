@@ -43,7 +43,6 @@ OPTIONS = {
         Foreign("--virtio", _DEVICES),
     ),
     "load": (
-        Foreign("-i --initrd", _ROOTFS),
         Foreign("--image", _ROOTFS),
         Foreign("--entrypoint", "the function stands in the image's name: FILE.py:FUNCTION"),
         Foreign("--rootfs-dir", _ROOTFS),

@@ -10,22 +10,24 @@ if TYPE_CHECKING:
     from multikernel.machine import Instance
 
 
-def load(instance: Instance, spec: str, cmdline: str) -> None:
+def load(instance: Instance, spec: str, cmdline: str, initrd: str | None) -> None:
     """Load the image `spec` into `instance`; modules are looked for here first, as `python -m` does."""
     _look_here()
-    instance.load(spec, cmdline=cmdline)
+    instance.load(spec, cmdline=cmdline, initrd=initrd)
 
 
-def check(spec: str) -> None:
-    """Read the image `spec` and forget it.
+def check(spec: str, initrd: str | None, memory: int) -> None:
+    """Read the image `spec` and its initrd, for an instance with `memory` bytes, and forget them.
 
     Raises:
-        ImageError: it would be refused.
+        ImageError: one would be refused.
     """
     from multikernel import image
 
     _look_here()
     image.read(spec).close()
+    if initrd is not None:
+        image.Initrd.read(initrd, memory).close()
 
 
 def _look_here() -> None:

@@ -16,6 +16,7 @@ from . import complete, describe, foreign, images, options, output, target
 @click.argument("words", nargs=-1, metavar="[NAME] [IMAGE]", shell_complete=complete.instance_then_file)
 @click.option("-k", "--kernel", metavar="IMAGE", help="The image; the same as IMAGE.")
 @options.cmdline("-c")
+@options.initrd("-i")
 @options.instance_id
 @options.machine_name
 @options.dry_run
@@ -26,6 +27,7 @@ def load(
     words: tuple[str, ...],
     kernel: str | None,
     cmdline: str,
+    initrd: str | None,
     number: int | None,
     machine_name: str | None,
     dry_run: bool,
@@ -42,11 +44,13 @@ def load(
         instance = target.instance(machine, name, number)
         if dry_run:
             target.check_step(instance, "load")
-            images.check(image)
+            images.check(image, initrd, instance.memory)
         else:
-            images.load(instance, image, cmdline)
+            images.load(instance, image, cmdline, initrd)
         text = f"{'would load' if dry_run else 'loaded'} {image} into {instance.name}"
-        output.done(describe.outcome(instance, image=image, cmdline=cmdline, dry_run=dry_run), as_json, text)
+        output.done(
+            describe.outcome(instance, image=image, cmdline=cmdline, initrd=initrd, dry_run=dry_run), as_json, text
+        )
 
 
 def _name_and_image(words: tuple[str, ...], kernel: str | None, number: int | None) -> tuple[str | None, str]:

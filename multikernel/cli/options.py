@@ -136,6 +136,17 @@ def cmdline(*flags: str) -> Callable[[Command], Command]:
     )
 
 
+def initrd(*flags: str) -> Callable[[Command], Command]:
+    """`--initrd PATH`, and `flags` for it."""
+    return click.option(
+        *flags,
+        "--initrd",
+        metavar="PATH",
+        shell_complete=complete.files,
+        help="A file, or a directory, whose data the instance finds as its kernel.initrd.",
+    )
+
+
 detach = click.option("-d", "--detach", is_flag=True, help="Return when it is active, and let it run on.")
 
 until = click.option(

@@ -30,6 +30,7 @@ _HALT_SECONDS = 0.5  # that an instance gets to finish after a Ctrl-C
 @options.cpus("Its cpus. Default: one that is free.")
 @options.memory("Its memory.", default="64M")
 @options.cmdline()
+@options.initrd()
 @click.option("-d", "--detach", is_flag=True, help="Return when it is active, and let it run on.")
 @click.option("--rm", "remove", is_flag=True, help="Delete the instance when it has ended.")
 @options.timeout("How long its boot may take.")
@@ -42,6 +43,7 @@ def run(
     cpus: tuple[int, ...] | None,
     memory: int,
     cmdline: str,
+    initrd: str | None,
     detach: bool,
     remove: bool,
     timeout: float,
@@ -60,13 +62,15 @@ def run(
     if alone and detach:
         raise target.NotRunning
     if dry_run:
-        output.done(_planned(machine_name, alone, name, cpus, memory, image), as_json, f"would run {image} as {name}")
+        output.done(
+            _planned(machine_name, alone, name, cpus, memory, image, initrd), as_json, f"would run {image} as {name}"
+        )
         return
     with contextlib.ExitStack() as stack:
         machine = stack.enter_context(_own() if alone else target.machine(machine_name))
         stack.enter_context(_terminated_like_interrupted())
         instance = machine.create(name, cpus=cpus, memory=memory)
-        _start(machine, instance, image, cmdline, timeout)
+        _start(machine, instance, image, cmdline, initrd, timeout)
         output.detail(f"{name} is active, pid {instance.pid}")
         if detach:
             output.done(describe.outcome(instance, dry_run=False), as_json, f"{name} runs, pid {instance.pid}")
@@ -97,10 +101,16 @@ def _name_and_image(words: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _planned(
-    machine_name: str | None, alone: bool, name: str, cpus: tuple[int, ...] | None, memory: int, image: str
+    machine_name: str | None,
+    alone: bool,
+    name: str,
+    cpus: tuple[int, ...] | None,
+    memory: int,
+    image: str,
+    initrd: str | None,
 ) -> dict[str, Any]:
     """What would be, checked as far as it can be without doing it."""
-    images.check(image)
+    images.check(image, initrd, memory)
     if alone:
         return plan.document(None, name, plan.cpus_of_host(cpus), memory, exclusive=True, number=None)
     with target.machine(machine_name) as machine:
@@ -132,12 +142,12 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _start(machine: Machine, instance: Instance, image: str, cmdline: str, timeout: float) -> None:
+def _start(machine: Machine, instance: Instance, image: str, cmdline: str, initrd: str | None, timeout: float) -> None:
     """Load and boot, or leave nothing of the instance."""
     from multikernel.errors import MultikernelError
 
     try:
-        images.load(instance, image, cmdline)
+        images.load(instance, image, cmdline, initrd)
         with output.patience(f"booting {instance.name}, for up to {timeout:g} s"):
             instance.boot(timeout=timeout)
     except BaseException:

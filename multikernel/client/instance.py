@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,13 +70,16 @@ class Instance:
         epoch = self._record().supervised.panic
         return self._membership.panic(self.id, epoch) if epoch else None
 
-    def load(self, spec: str | Callable[..., Any], cmdline: str = "") -> None:
+    def load(
+        self, spec: str | Callable[..., Any], cmdline: str = "", *, initrd: str | os.PathLike[str] | None = None
+    ) -> None:
         """Read an image once, seal it, and give it to the instance; editing the file afterwards changes nothing.
 
         Args:
             spec: "server.py:main", "package.module:main", "app.pyz:main" or "./app:main" (a directory), of which the
                 last two have the function in `__main__.py`; `main` may be left out. Or a function that can be imported.
             cmdline: what the image finds as `kernel.cmdline`, and in parts as `kernel.params`.
+            initrd: a file, or a directory, whose data the image finds as `kernel.initrd`; read and sealed as it is.
 
         Raises:
             ImageError: it cannot be read, or is larger than the instance's memory allows.
@@ -85,9 +89,16 @@ class Instance:
         from multikernel import image
 
         image.Params(cmdline)
-        with image.read(spec) as read:
-            fields = {"image": read.describe(), "cmdline": cmdline, "directory": os.getcwd()}
-            self._request("load", fields, fds=[read.fd])
+        with contextlib.ExitStack() as opened:
+            read = opened.enter_context(image.read(spec))
+            data = None if initrd is None else opened.enter_context(image.Initrd.read(os.fspath(initrd), self.memory))
+            fields = {
+                "image": read.describe(),
+                "cmdline": cmdline,
+                "directory": os.getcwd(),
+                "initrd": None if data is None else data.kind,
+            }
+            self._request("load", fields, fds=[read.fd] if data is None else [read.fd, data.fd])
 
     def boot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0) -> None:
         """Boot the image: a new process, pinned to the instance's cpus.

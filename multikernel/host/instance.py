@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from multikernel.host.policy import Policy
     from multikernel.host.states import State
     from multikernel.image.image import Image
+    from multikernel.image.initrd import Initrd
 
 
 LONGEST_QUEUE = 20.0
@@ -33,6 +34,17 @@ class Loaded:
     image_id: int
     cmdline: str
     directory: str
+    initrd: Initrd | None = None
+
+    def extras(self) -> dict[str, int]:
+        """The descriptors that an incarnation gets besides those of every one, by name."""
+        return {} if self.initrd is None else self.initrd.extra()
+
+    def close(self) -> None:
+        """Close what is its own."""
+        self.image.close()
+        if self.initrd is not None:
+            self.initrd.close()
 
 
 @dataclass(slots=True, eq=False)

@@ -273,7 +273,7 @@ class Lifecycle:
         instance.run = run
         instance.epoch += 1
         instance.claimed_ns = time.monotonic_ns()
-        extras = run.extras()
+        extras = {**run.extras(), **loaded.extras()}
         manifest = self._manifest(instance, tuple(extras))
         try:
             self._zygote.send(

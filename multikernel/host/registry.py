@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from multikernel.host.policy import Policy
     from multikernel.image.image import Image
+    from multikernel.image.initrd import Initrd
     from multikernel.resources.pool import Pool
     from multikernel.shm.pages import MachinePage
 
@@ -104,15 +105,18 @@ class Registry:
         self.publish(instance)
         return instance
 
-    def load(self, instance: Instance, image: Image, cmdline: str, directory: str) -> None:
-        """Give the instance an image, owned from here on, in place of the one it has.
+    def load(
+        self, instance: Instance, image: Image, cmdline: str, directory: str, initrd: Initrd | None = None
+    ) -> None:
+        """Give the instance an image and an initrd, owned from here on, in place of what it has.
 
         Raises:
-            StateError, ImageError: illegal now, or too large. The one it has stays, and `image` is the caller's.
+            StateError, ImageError: illegal now, or too large. What it has stays, and the new ones are the caller's.
         """
         check_step(instance.name, instance.state, "load")
-        _check_fits(instance, image, cmdline, self._pool.memory)
-        loaded = Loaded(image, self._images.take(image), cmdline, directory)
+        _check_cmdline(image, cmdline)
+        _check_fits(instance, image, initrd, self._pool.memory)
+        loaded = Loaded(image, self._images.take(image), cmdline, directory, initrd)
         self._drop_image(instance)
         instance.loaded = loaded
         self.enter(instance, "loaded")
@@ -165,7 +169,7 @@ class Registry:
         """Close what the instances hold. The records stay as they are."""
         for instance in self.instances.values():
             if instance.loaded is not None:
-                instance.loaded.image.close()
+                instance.loaded.close()
             if instance.last is not None:
                 instance.last.close_pages()
             instance.drop_report()
@@ -182,7 +186,7 @@ class Registry:
     def _drop_image(self, instance: Instance) -> None:
         if instance.loaded is not None:
             self._images.release(instance.loaded.image_id)
-            instance.loaded.image.close()
+            instance.loaded.close()
             instance.loaded = None
 
     def _free_id(self, wanted: int | None) -> int:
@@ -200,7 +204,7 @@ class Registry:
         return wanted
 
 
-def _check_fits(instance: Instance, image: Image, cmdline: str, pool: int) -> None:
+def _check_cmdline(image: Image, cmdline: str) -> None:
     if len(cmdline) > LONGEST_CMDLINE:
         raise ResourceError(
             f"a command line of {len(cmdline)} characters; at most {LONGEST_CMDLINE} fit", limit=LONGEST_CMDLINE
@@ -209,16 +213,22 @@ def _check_fits(instance: Instance, image: Image, cmdline: str, pool: int) -> No
         Params(cmdline)
     except ValueError as error:
         raise ImageError(f"cannot load {image.name!r}: {error}") from None
-    if image.size + FIXED_MEMORY > instance.memory:
-        there = format_size(instance.memory)
+
+
+def _check_fits(instance: Instance, image: Image, initrd: Initrd | None, pool: int) -> None:
+    size = image.size + (initrd.size if initrd else 0)
+    if size + FIXED_MEMORY > instance.memory:
+        what = f"image {image.name!r} ({format_size(image.size)})"
+        if initrd:
+            what += f" with its initrd ({format_size(initrd.size)})"
         more = (
             "Create it with more memory."
-            if image.size + FIXED_MEMORY <= pool
+            if size + FIXED_MEMORY <= pool
             else f"The pool has no more than {format_size(pool)}: make a machine with more memory."
         )
         raise ImageError(
-            f"image {image.name!r} ({format_size(image.size)}) does not fit into {instance.name!r}: {instance.name!r} "
-            f"has {there}, of which its console and pages take {format_size(FIXED_MEMORY)}. {more}",
-            asked=image.size,
+            f"{what} does not fit into {instance.name!r}: {instance.name!r} has {format_size(instance.memory)}, of "
+            f"which its console and pages take {format_size(FIXED_MEMORY)}. {more}",
+            asked=size,
             memory=instance.memory,
         )

@@ -32,6 +32,10 @@ class Request:
         value = self._get(key)
         return value if isinstance(value, str) else self._refuse(key, "text")
 
+    def text_or_none(self, key: str) -> str | None:
+        """A string, or null."""
+        return None if self._get(key) is None else self.text(key)
+
     def integer(self, key: str) -> int:
         """An integer."""
         value = self._get(key)

@@ -11,7 +11,8 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     create    {"name", "cpus": [..] | null, "memory": bytes, "policy": {..}, "exclusive", "instance": id | null}
                   -> {"instance": id}; the policy is `Policy.to_json`
     delete    {"name", "instance"}                           -> {}
-    load      {"name", "instance", "image": {..}, "cmdline", "directory"} + [image]          -> {}
+    load      {"name", "instance", "image": {..}, "cmdline", "directory", "initrd": "file" | "directory" | null}
+                  + [image], or [image, initrd]              -> {}
     unload    {"name", "instance"}                           -> {}
     boot      {"name", "instance", "until": "active" | "ready", "timeout": s}                -> {"pid", "epoch"}
     reboot    {"name", "instance", "until", "timeout": s}    -> {"pid", "epoch"}
@@ -36,15 +37,14 @@ It has the machine once it watches: if it goes before that, a persistent machine
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from multikernel.errors import MultikernelError
+from multikernel.host import loading
 from multikernel.host.policy import Policy
 from multikernel.host.states import check_step
-from multikernel.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -95,17 +95,18 @@ async def delete(host: HostKernel, _client: Client, request: Request) -> Answer:
 
 
 async def load(host: HostKernel, _client: Client, request: Request) -> Answer:
-    """Give it an image. The digest is made anew, of the sealed bytes, by a thread: it may take a while."""
+    """Give it an image."""
     instance = _instance(host, request)
-    cmdline, directory, description = request.text("cmdline"), request.text("directory"), request.object("image")
+    cmdline, directory = request.text("cmdline"), request.text("directory")
     async with instance.turn():
         check_step(instance.name, instance.state, "load")
-        image = await asyncio.to_thread(Image.from_description, description, request.descriptors(1)[0])
-        request.take(1)
+        image, initrd = await loading.receive(request)
         try:
-            host.registry.load(instance, image, cmdline, directory)
+            host.registry.load(instance, image, cmdline, directory, initrd)
         except BaseException:
             image.close()
+            if initrd is not None:
+                initrd.close()
             raise
         host.lifecycle.stand_down(instance)
     return {}, []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .cmdline import Params
 from .image import MAX_IMAGE, Image
+from .initrd import Initrd
 from .spec import read
 
-__all__ = ["MAX_IMAGE", "Image", "Params", "read"]
+__all__ = ["MAX_IMAGE", "Image", "Initrd", "Params", "read"]

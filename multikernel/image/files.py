@@ -19,7 +19,8 @@ MAX_FILES = 20_000
 _LEFT_OUT = re.compile(r"\.(pyc|pyo|so(\.[0-9.]+)?)$")
 
 Identity: TypeAlias = tuple[int, int, int, int, int]
-_Entry: TypeAlias = tuple[str, str, Identity]  # path, name in the image, which state of which file
+Entry: TypeAlias = tuple[str, str, Identity]
+"""Path, name under which it is kept, which state of which file."""
 
 
 def read_one(path: str, name: str) -> bytes:
@@ -66,9 +67,37 @@ def read_tree(directory: str, top: str, name: str, limit: int = MAX_IMAGE) -> di
     return files
 
 
-def _look(directory: str, top: str, name: str) -> list[_Entry]:
+def walk(
+    directory: str, prefix: str = "", *, everything: bool, above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[Entry]:
+    """What is in `directory` and below, but for the directories, in the order of names.
+
+    Links are followed, never in circles.
+
+    Args:
+        directory: where.
+        prefix: what stands before each name.
+        everything: False: only what belongs into an image of Python source.
+        above: the directories that led here.
+    """
+    status = os.stat(directory)
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(directory) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            name = f"{prefix}{entry.name}"
+            if not everything and (entry.name.startswith(".") or entry.name == "__pycache__" or not name.isprintable()):
+                continue
+            if entry.is_dir():
+                yield from walk(entry.path, f"{name}/", everything=everything, above=above | {here})
+            elif everything or (entry.is_file() and not _LEFT_OUT.search(entry.name)):
+                yield entry.path, name, _identity(entry.stat())
+
+
+def _look(directory: str, top: str, name: str) -> list[Entry]:
     entries = []
-    for entry in _walk(directory, top, frozenset()):
+    for entry in walk(directory, top, everything=False):
         entries.append(entry)
         if len(entries) > MAX_FILES:
             raise ImageError(
@@ -76,22 +105,6 @@ def _look(directory: str, top: str, name: str) -> list[_Entry]:
                 limit=MAX_FILES,
             )
     return entries
-
-
-def _walk(directory: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[_Entry]:
-    status = os.stat(directory)
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    with os.scandir(directory) as entries:
-        for entry in sorted(entries, key=lambda each: each.name):
-            inside = f"{prefix}{entry.name}"
-            if entry.name.startswith(".") or entry.name == "__pycache__" or not inside.isprintable():
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path, f"{inside}/", above | {here})
-            elif entry.is_file() and not _LEFT_OUT.search(entry.name):
-                yield entry.path, inside, _identity(entry.stat())
 
 
 def _identity(status: os.stat_result) -> Identity:

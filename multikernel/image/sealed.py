@@ -23,18 +23,28 @@ def seal(content: bytes, name: str) -> int:
     Raises:
         OSError: there is not enough memory, or no descriptor is left; all of it is taken here, none later.
     """
-    fd = os.memfd_create(os.fsdecode(os.fsencode(name)[:_MAX_MEMFD_NAME]), os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = create(name)
     try:
         if content:
             os.posix_fallocate(fd, 0, len(content))
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(fd, rest) :]
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        add_seals(fd)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def create(name: str) -> int:
+    """A new memfd named `name` (cut to what fits), to be filled and sealed. OSError: no descriptor is left."""
+    return os.memfd_create(os.fsdecode(os.fsencode(name)[:_MAX_MEMFD_NAME]), os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
+def add_seals(fd: int) -> None:
+    """Nobody changes what is in it from now on. OSError: somebody has mapped it writable."""
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
 
 
 def is_sealed(fd: int) -> bool:

@@ -24,7 +24,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from multikernel.errors import Closed, MultikernelError
-from multikernel.image import Image, load
+from multikernel.image import Image, initrd, load
 from multikernel.ipi.hostlane import HostLaneReceiver
 from multikernel.kernel import log, process, protocol
 from multikernel.kernel.runtime import Kernel
@@ -75,7 +75,7 @@ def _boot_and_run(
 ) -> _Ended:
     try:
         _confine(manifest, given, extras, zygote)
-        kernel, status = _map(manifest, given, control)
+        kernel, status = _map(manifest, given, extras, control)
         image = Image.from_description(dict(manifest.image), given.image)
         main = load.enter(image)
         image.close()
@@ -149,7 +149,9 @@ def _console(descriptor: int) -> TextIO:
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
-def _map(manifest: Manifest, given: protocol.Descriptors, control: Channel) -> tuple[Kernel, StatusPage]:
+def _map(
+    manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], control: Channel
+) -> tuple[Kernel, StatusPage]:
     """Make what is the instance's own, hand it to the host, and map what is the host's."""
     status = StatusPage.create(manifest.id, manifest.epoch)
     status.phase("pinned")
@@ -162,7 +164,7 @@ def _map(manifest: Manifest, given: protocol.Descriptors, control: Channel) -> t
     lane.attach(given.lane, given.bell)
     machine = MachineView(given.machine)
     os.close(given.machine)
-    kernel = Kernel(manifest, control, lane, status, console, machine)
+    kernel = Kernel(manifest, control, lane, status, console, machine, initrd.view(extras))
     status.phase("mapped")
     return kernel, status
 

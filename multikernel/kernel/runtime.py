@@ -15,6 +15,7 @@ from .links import Links
 from .log import with_fields
 
 if TYPE_CHECKING:
+    from multikernel.image.initrd import View
     from multikernel.ipi.hostlane import HostLaneReceiver
     from multikernel.ipi.link import IpiHandler, Link
     from multikernel.shm.channel import Channel
@@ -39,6 +40,7 @@ class Kernel:
         status: StatusPage,
         console: Console,
         machine: MachineView,
+        initrd: View | None = None,
     ) -> None:
         self.id: int = manifest.id
         """1 to 511."""
@@ -54,6 +56,9 @@ class Kernel:
         """What `load` was given for it."""
         self.params: Params = Params(manifest.cmdline)
         """The same as parameters, by name: `multikernel.image.cmdline`."""
+        self.initrd: View | None = initrd
+        """The data that `load` was given, read-only: the bytes of a file; or of each file in a directory, by path
+        ("conf/table.txt"). None: there is none."""
         self._console = console
         self._links = Links(manifest, control, host_lane, status, machine, self.log)
         self._loop, self._host = self._links.loop, self._links.host

@@ -10,3 +10,25 @@ def test_an_open_quote_in_a_command_line_is_a_mistake_in_the_command(cli, verb):
     ran = cli(*verb, "--cmdline", 'name="two words', status=2)
     assert 'never closed, at character 6: "two words' in ran.err
     assert ran.err.count("\n") == 1
+
+
+READS = "def main(kernel):\n    print(bytes(kernel.initrd['a']).decode(), 'quiet' in kernel.params)\n"
+
+
+def test_a_run_and_a_load_take_an_initrd_by_path(cli, program, directory):
+    (directory / "reads.py").write_text(READS)
+    (directory / "data").mkdir()
+    (directory / "data/a").write_text("given")
+    assert cli("run", "reads.py", "--initrd", "data", "--cmdline", "quiet").out == "given True\n"
+    ran = cli("run", "reads.py", "--initrd", "/dev/null", status=6)
+    assert "cannot load the initrd /dev/null: it is a character device" in ran.err
+    assert "cannot load the initrd nothing" in cli("run", "reads.py", "--dry-run", "--initrd", "nothing", status=6).err
+    program("init", "-M", "one", "--memory", "64M")
+    try:
+        cli("create", "web")
+        assert cli("load", "web", "reads.py", "-i", "data", "--dry-run", "--json").document["initrd"] == "data"
+        assert cli("load", "web", "reads.py", "-i", "data", "--json").document["initrd"] == "data"
+        cli("load", "web", "reads.py", "-i", "nothing", status=6)
+        cli("start", "web")
+    finally:
+        cli("shutdown", "-M", "one")

@@ -231,7 +231,15 @@ def test_image_that_is_not_what_its_description_says_is_refused(machine, channel
     fd = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
     description = {"kind": "script", "name": "a", "entry": "main", "module": "a", "origin": "/a.py", "size": 0}
     for image in ({}, {**description, "digest": "0" * 64, "path": []}):
-        request = {"verb": "load", "id": 1, "name": "web", "instance": web.id, "cmdline": "", "directory": "/"}
+        request = {
+            "verb": "load",
+            "id": 1,
+            "name": "web",
+            "instance": web.id,
+            "cmdline": "",
+            "directory": "/",
+            "initrd": None,
+        }
         channel.send({**request, "image": image}, [fd])
         answer, _ = channel.receive(timeout=PATIENCE)
         assert answer["failed"]["error"] == "ImageError"
@@ -243,7 +251,15 @@ def test_command_line_with_an_open_quote_is_refused_whoever_sends_it(machine, ch
     (tmp_path / "echo.py").write_text("def main(kernel):\n    return 0\n")
     web = machine.create("web")
     with read(f"{tmp_path}/echo.py") as image:
-        request = {"verb": "load", "id": 1, "name": "web", "instance": web.id, "cmdline": 'a="b', "directory": "/"}
+        request = {
+            "verb": "load",
+            "id": 1,
+            "name": "web",
+            "instance": web.id,
+            "cmdline": 'a="b',
+            "directory": "/",
+            "initrd": None,
+        }
         channel.send({**request, "image": image.describe()}, [image.fd])
         answer, _ = channel.receive(timeout=PATIENCE)
     assert answer["failed"]["error"] == "ImageError"

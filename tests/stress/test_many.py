@@ -103,7 +103,7 @@ def end(instance: mk.Instance, machine: mk.Machine, how: str) -> None:
             said, code, state = ENDS[how]
             link.send(said)
             ended = instance.wait(timeout=PATIENCE)
-            assert (ended.reason, ended.code, instance.state) == (how.split()[0], code, state)
+            assert (ended.reason, ended.code, instance.state) == (how.split(maxsplit=1)[0], code, state)
 
 
 def test_lives_of_every_kind_and_end_leave_nothing(machine, images):
