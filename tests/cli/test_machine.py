@@ -175,7 +175,7 @@ def test_an_instance_lives_through_every_step(program, machine, cpus):
     assert made["machine"] == machine
     assert made["instance"] | {"id": 0} == {
         "name": "web", "id": 0, "state": "ready", "pid": 0, "epoch": 0, "cpus": [cpus[-1]], "exclusive": True,
-        "memory": 32 << 20, "image": None, "cmdline": "", "last_end": None,
+        "memory": 32 << 20, "image": None, "cmdline": "", "last_end": None, "restart": "never", "restarts": 0,
     }  # fmt: skip
 
     loaded = program("load", "web", "echo.py:main", "-c", "loud=1", "--json").document["instance"]

@@ -18,7 +18,7 @@
 #error "the ABI header is C11; C++ images use kernel.h"
 #endif
 
-#define MK_ABI_VERSION 2u
+#define MK_ABI_VERSION 1u
 #define MK_MAGIC 0x4c4e524b49544c4dULL /* "MLTIKRNL" as bytes in memory */
 
 #define MK_LINE 128    /* two 64-byte lines: x86 fetches lines in pairs, some AArch64 lines are 128 bytes */
