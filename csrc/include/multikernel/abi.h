@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "multikernel/message.h"
+
 #ifdef __cplusplus
 #error "the ABI header is C11; C++ images use kernel.h"
 #endif
@@ -127,15 +129,8 @@ struct mk_record {
 };
 
 #define MK_RECORD_ALIGN 8u
-#define MK_ID_REPLY (1ULL << 63)
-#define MK_ID_REQUEST (1ULL << 62)
 
-/* Message types: the numbers of the multikernel tree (include/linux/multikernel.h). */
-#define MK_MSG_IO 0x1000
-#define MK_MSG_RESOURCE 0x2000
-#define MK_MSG_SYSTEM 0x3000
-#define MK_MSG_USER 0x4000
-#define MK_MSG_NETWORK 0x5000
+/* Subtypes of MK_MSG_SYSTEM: the multikernel tree's numbers, as the types in message.h. */
 #define MK_SYS_HEARTBEAT 0x3001
 #define MK_SYS_SHUTDOWN 0x3002
 #define MK_SYS_SHUTDOWN_ACK 0x3003

@@ -3,6 +3,7 @@
 #define MULTIKERNEL_RECEIVE_H
 
 #include "multikernel/end.h"
+#include "multikernel/message.h"
 
 struct mk_receiver {
 	struct mk_end end;
@@ -24,15 +25,6 @@ struct mk_receiver {
 	uint64_t ipi_served;  /* the same, once they are */
 	uint64_t seen_before; /* what lies before it was in the hands of a predecessor: resume.h */
 	uint64_t ipi_seen[MK_VECTORS];
-};
-
-/* A record as the receiver sees it: a checked copy of its header, and where its payload lies in the ring. */
-struct mk_message {
-	const void *payload; /* valid until released */
-	uint64_t id;
-	uint32_t length;
-	uint16_t type;
-	uint16_t subtype;
 };
 
 /* As mk_sender_claim, mk_sender_attach and mk_sender_close. */

@@ -1,0 +1,157 @@
+/* kernel.h: what kernel.c, kernel_*.c and link.c share. What users see is in
+ * include/multikernel/kernel.h.
+ */
+#ifndef MULTIKERNEL_CORE_KERNEL_H
+#define MULTIKERNEL_CORE_KERNEL_H
+
+#include <stdbool.h>
+
+#include "multikernel/channel.h"
+#include "multikernel/console.h"
+#include "multikernel/document.h"
+#include "multikernel/doorbell.h"
+#include "multikernel/kernel.h"
+#include "multikernel/status.h"
+
+#define NAME_SIZE 256u
+#define ERROR_SIZE 1024u
+#define NO_END UINT64_MAX /* a deadline that never comes; CLOCK_MONOTONIC, ns */
+
+/* --- link.c: the life of links ----------------------------------------------------------------------------------- */
+
+/* A message that was taken out of the lane while a reply was waited for. */
+struct kept {
+	struct kept *next;
+	struct mk_message message; /* its payload is what follows */
+	unsigned char payload[];
+};
+
+/* A reply that a request waits for; on the stack of that request. */
+struct awaited {
+	struct awaited *next;
+	uint64_t id;
+	struct kept *reply; /* NULL: it has not come */
+};
+
+struct link {
+	int number;
+	uint32_t peer;
+	char name[NAME_SIZE];
+	struct mk_sender *tx;
+	struct mk_receiver *rx;
+	struct mk_counters *counters; /* its row of the status page */
+	struct mk_wait_set *pair;     /* with the host lane, for waits on one link; NULL: not needed so far */
+	uint64_t last_id;
+	struct kept *first, **last; /* messages that are next */
+	struct awaited *awaited;
+	struct kept *reply; /* of the last request, which the image may still look at */
+	bool closing;       /* to be closed as soon as no call is inside of it */
+};
+
+/* What one party brings to a link, before the other half has come; see multikernel/ipi/half.py. */
+struct half {
+	struct mk_sender *tx;
+	struct mk_receiver *rx;
+	int fds[2]; /* read-only, for the other party: producer, consumer */
+};
+
+/* @return 0 or -errno: nothing is left */
+int mk_half_make(struct half *half, uint64_t capacity, uint32_t owner_id, uint64_t epoch);
+void mk_half_drop(struct half *half);
+
+/* Put the other party's half to this one. @fds: its producer, its consumer, this side of the socket pair, a pidfd; all
+ * belong to the link from now on, whatever happens, and the half is gone. @return 0; -EPROTO; -errno */
+int mk_half_attach(struct half *half, const int fds[4], struct link *link);
+
+void mk_link_free(struct link *link);
+
+/* --- kernel.c: the instance --------------------------------------------------------------------------------------- */
+
+struct timer {
+	int number; /* 0: none */
+	uint64_t due, period;
+	mk_timer_handler *handler;
+	void *context;
+};
+
+struct mk_kernel {
+	uint32_t id;
+	uint64_t epoch, memory;
+	char name[NAME_SIZE], machine[NAME_SIZE];
+	char *cmdline,
+		*params; /* the second cut into names and values, each with a zero behind it, and one more at the end */
+	int control;
+	uint64_t asked; /* number of the last request to the host */
+	struct mk_receiver *host;
+	struct mk_status *status;
+	struct mk_console_writer *console;
+	int fds[3];              /* read-only, as the host has them: status page, console, the host lane's consumer */
+	struct mk_wait_set *set; /* all links and the host lane */
+	struct link **links;
+	unsigned link_count, link_room, turn;
+	int last_number;        /* of a link */
+	struct link *held;      /* the image has a message of it, which lies in the lane ... */
+	struct kept *delivered; /* ... or this one, which was kept */
+	unsigned inside;        /* handlers that run */
+	bool halt, ready;
+	struct {
+		mk_ipi_handler *call;
+		void *context;
+	} ipi[MK_VECTORS];
+	struct timer *timers;
+	unsigned timer_room;
+	int last_timer;
+	char *text; /* a document that came, or goes: MK_CHANNEL_DOCUMENT bytes */
+	char error[ERROR_SIZE];
+};
+
+/* Keep the words for mk_kernel_error. @return code */
+int mk_fail(struct mk_kernel *k, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* --- link.c: those of an instance --------------------------------------------------------------------------------- */
+
+struct link *mk_find_link(const struct mk_kernel *k, int number);
+
+/* As mk_find_link, but NULL has said so: -EPIPE, or -EBADF for a number that never was one. */
+struct link *mk_open_link(struct mk_kernel *k, int number, int *code);
+
+/* Give it a number and see that it is waited for. On failure it is freed. @return its number or -errno */
+int mk_keep_link(struct mk_kernel *k, struct link *link);
+
+/* Close, free, forget. */
+void mk_drop_link(struct mk_kernel *k, struct link *link);
+
+/* --- kernel_identity.c -------------------------------------------------------------------------------------------- */
+
+/* Cut a command line into what mk_kernel_param looks up. @params: room for twice as much, and two bytes */
+void mk_cut_params(const char *cmdline, char *params);
+
+/* --- kernel_loop.c ------------------------------------------------------------------------------------------------ */
+
+/* When a wait of @timeout_ms that begins now ends. */
+uint64_t mk_deadline(int timeout_ms);
+
+/* Take one record of the link: IPIs are handled, messages are kept for mk_kernel_next, replies for their requests.
+ * @return 1: something was there; 0: nothing is; -EPIPE, -EBADMSG, -ENOMEM */
+int mk_sort_one(struct mk_kernel *k, struct link *link);
+
+/* Sleep until the set has something, a timer is due, or @until has come. @return 0 or -errno, never -ETIMEDOUT */
+int mk_doze(struct mk_kernel *k, struct mk_wait_set *set, uint64_t until);
+
+/* --- kernel_timers.c ---------------------------------------------------------------------------------------------- */
+
+/* Call the handlers of those that are due. */
+void mk_run_timers(struct mk_kernel *k);
+
+/* When the next one is due; NO_END: there is none. */
+uint64_t mk_next_timer(const struct mk_kernel *k);
+
+/* --- kernel_host.c ------------------------------------------------------------------------------------------------ */
+
+/* What the host wants; a look at a page when it wants nothing. @return 0; -EPIPE: the host is gone; -EBADMSG */
+int mk_serve_host(struct mk_kernel *k);
+
+/* Finish a document and put it on the control channel. @return 0 or -errno */
+int mk_say(struct mk_kernel *k, struct mk_document_writer *writer, const int *fds, unsigned count);
+
+#endif
