@@ -20,6 +20,7 @@ from .errors import (
     MultikernelError,
     NotFound,
     NotOwner,
+    RemoteError,
     ResourceError,
     StateError,
     Timeout,
@@ -31,10 +32,15 @@ if TYPE_CHECKING:
     from .concurrent.executor import CoreExecutor
     from .concurrent.queue import Queue, SimpleQueue
     from .host.policy import Restart
+    from .ipi.interface import method
     from .ipi.link import Link
     from .ipi.messages import IO, NETWORK, RESOURCE, SYSTEM, USER, Message
+    from .ipi.pending import Pending
+    from .ipi.proxy import Call, begin
+    from .ipi.service import Service
     from .kernel.panic import Panic
     from .kernel.runtime import Kernel
+    from .kernel.timers import Timer
     from .machine import Instance, Machine, machines
     from .shm.broadcast import Broadcast
     from .shm.broadcast_receiver import BroadcastReceiver
@@ -54,6 +60,7 @@ _WHERE = {
     "Broadcast": "shm.broadcast",
     "BroadcastReceiver": "shm.broadcast_receiver",
     "BroadcastSender": "shm.broadcast_sender",
+    "Call": "ipi.proxy",
     "Counters": "shm.records",
     "End": "shm.records",
     "IO": "ipi.messages",
@@ -67,6 +74,7 @@ _WHERE = {
     "Message": "ipi.messages",
     "NETWORK": "ipi.messages",
     "Panic": "kernel.panic",
+    "Pending": "ipi.pending",
     "Pipe": "concurrent.connection",
     "Queue": "concurrent.queue",
     "RESOURCE": "ipi.messages",
@@ -75,9 +83,13 @@ _WHERE = {
     "Ring": "shm.ring",
     "SYSTEM": "ipi.messages",
     "Sender": "shm.sender",
+    "Service": "ipi.service",
     "SimpleQueue": "concurrent.queue",
+    "Timer": "kernel.timers",
     "USER": "ipi.messages",
+    "begin": "ipi.proxy",
     "machines": "machine",
+    "method": "ipi.interface",
     "wait": "shm.wait",
 }
 
@@ -91,6 +103,7 @@ __all__ = [
     "Broadcast",
     "BroadcastReceiver",
     "BroadcastSender",
+    "Call",
     "Closed",
     "CoreExecutor",
     "CorruptLane",
@@ -111,20 +124,26 @@ __all__ = [
     "NotFound",
     "NotOwner",
     "Panic",
+    "Pending",
     "Pipe",
     "Queue",
     "Receiver",
+    "RemoteError",
     "ResourceError",
     "Restart",
     "Ring",
     "Sender",
+    "Service",
     "SimpleQueue",
     "StateError",
     "Timeout",
+    "Timer",
     "Unsupported",
     "__version__",
+    "begin",
     "get_include",
     "machines",
+    "method",
     "wait",
 ]
 

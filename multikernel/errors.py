@@ -148,6 +148,14 @@ class MessageTooLarge(MultikernelError, ValueError):
     """
 
 
+class RemoteError(MultikernelError):
+    """A method of a service raised what this side has no class for.
+
+    You get it with the class's name (`type`) and its text. You do not get it for Python's own errors, multikernel's,
+    and those that the method declares: they are raised as what they are.
+    """
+
+
 class Unsupported(MultikernelError, OSError):
     """This system lacks something that is needed; the message says what, `multikernel doctor` tries it all.
 
@@ -173,6 +181,7 @@ _CLASSES: dict[str, type[MultikernelError]] = {
         Timeout,
         NotOwner,
         MessageTooLarge,
+        RemoteError,
         Unsupported,
     )
 }

@@ -85,22 +85,32 @@ class Inbox:
 
     def reply(self, id_: int, until: int) -> Message | None:
         """The reply to the request `id_`; None when it did not come until the deadline. It is late from then on."""
-        wanted = id_ | REPLY
-        self._awaited[wanted] = None
+        self.expect(id_)
         try:
-            return self._await(until, wanted)
+            return self.take_reply(id_, until)
         finally:
-            del self._awaited[wanted]
+            self.forget(id_)
 
     @contextmanager
     def expecting(self, id_: int) -> Iterator[Callable[[], Message | None]]:
         """A block in which the reply to the request `id_` is not late; its value gives it, or None: not yet."""
-        wanted = id_ | REPLY
-        self._awaited[wanted] = None
+        self.expect(id_)
         try:
-            yield lambda: self._await(AT_ONCE, wanted)
+            yield lambda: self.take_reply(id_, AT_ONCE)
         finally:
-            del self._awaited[wanted]
+            self.forget(id_)
+
+    def expect(self, id_: int) -> None:
+        """A reply to the request `id_` is kept from now on, until `forget`."""
+        self._awaited[id_ | REPLY] = None
+
+    def take_reply(self, id_: int, until: int) -> Message | None:
+        """The reply that is expected; None when it did not come until the deadline. The same every time."""
+        return self._await(until, id_ | REPLY)
+
+    def forget(self, id_: int) -> None:
+        """It is not expected any more."""
+        self._awaited.pop(id_ | REPLY, None)
 
     def _await(self, until: int, wanted: int | None, *, hold: bool = False) -> Message | None:
         over = False

@@ -17,6 +17,7 @@ from multikernel.shm.waiting import AT_ONCE, deadline
 
 from .inbox import Inbox, IpiHandler, Keeper
 from .messages import REPLY, REQUEST, USER, Message, check_type
+from .pending import Pending
 
 __all__ = ["HOST_SPEAKS_WITHIN", "IpiHandler", "Keeper", "Link"]
 
@@ -97,12 +98,12 @@ class Link:
             Closed: the other party is gone.
         """
         check_type(type, subtype)
-        self._put(payload, type, subtype, self._next_id(), timeout)
+        self._put(payload, type, subtype, self.next_id(), timeout)
 
     def try_send(self, payload: Any, *, type: int = USER, subtype: int = 0) -> bool:  # noqa: A002
         """As `send`, without waiting: whether there was room."""
         check_type(type, subtype)
-        return self._saying(lambda: self._sender.try_send(payload, type, subtype, id_=self._next_id()))
+        return self._saying(lambda: self._sender.try_send(payload, type, subtype, id_=self.next_id()))
 
     def send_many(
         self,
@@ -131,7 +132,7 @@ class Link:
         check_type(type, subtype)
         if n < 0:
             raise ValueError(f"reserve({n}): the least is 0")
-        take, give = self._sender.reservation(n, type, subtype, timeout, id_=self._next_id())
+        take, give = self._sender.reservation(n, type, subtype, timeout, id_=self.next_id())
         return View(
             lambda: self._saying(take),
             lambda ended_well: self._saying(lambda: give(ended_well)),
@@ -263,12 +264,51 @@ class Link:
         """
         check_type(type, subtype)
         until = deadline(timeout)
-        id_ = self._next_id() | REQUEST
+        id_ = self.next_id() | REQUEST
         self._put(payload, type, subtype, id_, timeout)
         message = self._hearing(lambda: self._inbox.reply(id_, until))
         if message is None:
             raise self._no_reply(timeout)
         return message
+
+    def begin(
+        self,
+        payload: Any,
+        *,
+        type: int = USER,  # noqa: A002
+        subtype: int = 0,
+        timeout: float | None = None,
+    ) -> Pending:
+        """Send a request and do not wait for its reply, so that several can be under way. Raises as `send` does."""
+        check_type(type, subtype)
+        pending = Pending(self._inbox, self.next_id() | REQUEST, self._hearing, self._no_reply)
+        self._put(payload, type, subtype, pending.id, timeout)
+        return pending
+
+    # --- services
+
+    def proxy(self, service: type[T], timeout: float | None = 30.0) -> T:
+        """What has the methods of a class that is served at the other end (`multikernel.method`), to call them there.
+
+        A call waits for its result as `request` does. Cheap: make one for each time-out.
+
+        Args:
+            service: the class. Its code is not run here.
+            timeout: seconds for each call, waiting for its turn included; a service does not begin one that is over.
+
+        Raises:
+            TypeError: the class offers nothing, or what cannot be called over a link.
+            Unsupported: msgspec is not installed (the extra `typed`).
+        """
+        from .proxy import proxy
+
+        return proxy(self, service, timeout)
+
+    def aproxy(self, service: type, timeout: float | None = 30.0) -> Any:
+        """As `proxy`, for asyncio: calls are awaited, many may be under way, and one that is cancelled is so there."""
+        from .proxy import async_proxy
+
+        return async_proxy(self, service, timeout)
 
     # --- in asyncio
 
@@ -279,7 +319,7 @@ class Link:
     async def asend(self, payload: Any, *, type: int = USER, subtype: int = 0) -> None:  # noqa: A002
         """As `send`, in asyncio: other tasks run while the lane is full. One task at a time (NotOwner)."""
         check_type(type, subtype)
-        await self._aio().send(payload, type, subtype, self._next_id())
+        await self._aio().send(payload, type, subtype, self.next_id())
 
     async def arequest(
         self,
@@ -288,12 +328,16 @@ class Link:
         type: int = USER,  # noqa: A002
         subtype: int = 0,
         timeout: float | None = 30.0,  # noqa: ASYNC109 as `request`; a late reply is then known for what it is
+        id: int | None = None,  # noqa: A002
     ) -> Message:
-        """As `request`, in asyncio. Several tasks may have requests under way, and one of them may wait in `arecv`."""
+        """As `request`, in asyncio. Several tasks may have requests under way, and one of them may wait in `arecv`.
+
+        `id` is one that `next_id` gave, for who has to know it before the reply.
+        """
         check_type(type, subtype)
         deadline(timeout)  # raises what is wrong with it
         try:
-            return await self._aio().request(payload, type, subtype, self._next_id(), timeout)
+            return await self._aio().request(payload, type, subtype, self.next_id() if id is None else id, timeout)
         except TimeoutError:
             raise self._no_reply(timeout) from None
 
@@ -406,6 +450,11 @@ class Link:
         state = "closed" if self.closed_here else "open"
         return f"<Link to {self.peer_name} (id {self.peer_id}), {state}>"
 
+    def next_id(self) -> int:
+        """A number for the next message."""
+        self._id += 1
+        return self._id
+
     # --- for a loop over many links
 
     @property
@@ -475,10 +524,6 @@ class Link:
             lent.__exit__(None, None, None)
 
     # --- inside
-
-    def _next_id(self) -> int:
-        self._id += 1
-        return self._id
 
     def _put(self, payload: Any, type_: int, subtype: int, id_: int, timeout: float | None) -> None:
         self._saying(lambda: self._sender.send(payload, type_, subtype, timeout, id_=id_))

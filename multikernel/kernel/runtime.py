@@ -107,6 +107,28 @@ class Kernel:
         """Answer a message: the same as `message.reply`."""
         message.reply(payload, type=type, subtype=subtype)
 
+    def serve(self, *objects: object, other: Callable[[Message], object] | None = None) -> None:
+        """Serve objects' marked methods (`multikernel.method`) to whoever has a link, until a halt is asked for.
+
+        Args:
+            objects: of classes that mark methods; `Link.proxy` at the other end calls them.
+            other: called with each message that is no call. Default: it is dropped, and that is said on the console.
+
+        Raises:
+            TypeError, ValueError, Unsupported: as `multikernel.Service`; and a method is `async`: `aserve` serves it.
+        """
+        from multikernel.ipi.service import Service
+
+        service = Service(*objects)
+        service.check_plain()
+        for message in self.messages():
+            if service.handle(message):
+                continue
+            if other is not None:
+                other(message)
+            else:
+                self.log("dropped a message that is no call", level=4, sender=message.sender, type=f"{message.type:#x}")
+
     # --- interrupts
 
     def on_ipi(self, vector: int) -> Callable[[IpiHandler], IpiHandler]:

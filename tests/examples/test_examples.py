@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EXPECTED = {
     "arrays.py": "2000 of 2000 pictures were right",
     "kv.py": "interrupted 1 times by vector 5: 999 keys",
+    "service.py": "Expected `int`, got `str`",
     "pipeline.py": "one process counts the same",
 }
 
