@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from multikernel.errors import ImageError
-from multikernel.shm.pages import ABI_VERSION
 
 from .files import read_one
 from .image import Image
@@ -82,6 +81,8 @@ def _why_not(content: bytes) -> str | None:
         return f"is cut off: it says that it is longer than its {len(content)} bytes. Build or copy it again."
     if not _is_program(content, kind, segments, wide, little):
         return "is no program, but an object file, a library or a dump: link it, with a main."
+    from multikernel.shm.pages import ABI_VERSION
+
     version = _version(content, segments, little)
     if version is None:
         return (

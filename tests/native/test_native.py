@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from multikernel.image.cmdline import Params
 
 from .build import IMAGES, build
 
@@ -33,7 +34,7 @@ def machine() -> Iterator[mk.Machine]:
 @pytest.fixture
 def web(machine, peer) -> Iterator[mk.Instance]:
     web = machine.create("web", memory="16M")
-    web.load(str(peer), cmdline='a=1 flag a=2 text="two words" "odd name"=3 empty= =5 x="y z"w')
+    web.load(str(peer))
     yield web
     if web.state == "active":
         web.kill()
@@ -51,21 +52,33 @@ def ask(link: mk.Link, text: str) -> str:
     return link.request(text.encode(), timeout=PATIENCE).payload.decode()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("a", "2"),
-        ("flag", ""),
-        ("text", "two words"),
-        ("odd name", "3"),
-        ("empty", ""),
-        ("x", "y zw"),
-        ("b", "(none)"),
-        ("", "(none)"),
-    ],
+CMDLINES = (
+    "",
+    "a=1 flag a=2",
+    'text="two words" "odd name"=3 "whole=in quotes" x="y z"w',
+    "  log-level=7\tlog_level=8   ",
+    "a=b=c =5 ==6 = empty=",
+    'a="" b=" " ""',
+    "a=1 -- b=2 -- c",
+    "-- a=1",
+    "--a=1 ---",
+    'a"b=c"d e',
 )
-def test_a_parameter_is_read_as_a_kernel_reads_its_own(link, name, value):
-    assert ask(link, f"param {name}") == value
+
+
+@pytest.mark.parametrize("cmdline", CMDLINES)
+def test_parameters_are_those_that_python_reads(machine, peer, cmdline):
+    web = machine.create("web", memory="16M")
+    web.load(str(peer), cmdline=cmdline)
+    web.boot(timeout=PATIENCE)
+    params = Params(cmdline)
+    names = {*params, "a", "b", "c", "log-level", "nothing"}
+    with machine.connect("web", capacity="64K") as link:
+        for name in names:
+            value = params.get(name, "(none)")
+            assert (name, ask(link, f"param {name}")) == (name, "" if value is True else value)
+    web.kill()
+    web.delete()
 
 
 def test_timers_run_in_the_loop_and_end_when_they_are_cancelled(link):
