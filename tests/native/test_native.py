@@ -128,7 +128,7 @@ def test_it_has_only_the_descriptors_that_it_was_given_and_made(link, web, machi
     """Those of the host, of the zygote and of other instances are none of its business."""
     targets = [os.readlink(f"/proc/{web.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{web.pid}/fd")]
     names = {target.split(":")[1].split(" ")[0] for target in targets if target.startswith("/memfd:")}
-    assert names <= {"image", "machine", "manifest", "status", "console", "lane"}
+    assert names <= {"image", "machine", "manifest", "status", "console", "lane", "crash"}
     assert f"/memfd:manifest:{web.name} (deleted)" not in targets  # read, and closed
     assert not [target for target in targets if target.endswith((".sock", "lock"))]
 
