@@ -126,7 +126,7 @@ static int read_identity(struct mk_kernel *k, struct mk_document *manifest, int 
 	k->id = (uint32_t)id;
 	k->epoch = (uint64_t)epoch;
 	k->memory = (uint64_t)memory;
-	mk_cut_params(k->cmdline, k->params);
+	k->params_end = mk_cut_params(k->cmdline, k->params);
 	return 0;
 }
 

@@ -68,7 +68,8 @@ void mk_link_free(struct link *link);
 /* --- kernel.c: the instance --------------------------------------------------------------------------------------- */
 
 struct timer {
-	int number; /* 0: none */
+	int number;   /* 0: none */
+	bool running; /* its handler, which may wait in the loop itself, is not called again from within */
 	uint64_t due, period;
 	mk_timer_handler *handler;
 	void *context;
@@ -78,8 +79,8 @@ struct mk_kernel {
 	uint32_t id;
 	uint64_t epoch, memory;
 	char name[NAME_SIZE], machine[NAME_SIZE];
-	char *cmdline,
-		*params; /* the second cut into names and values, each with a zero behind it, and one more at the end */
+	char *cmdline, *params; /* the second cut into names and values, each with a zero behind it */
+	const char *params_end;
 	int control;
 	uint64_t asked; /* number of the last request to the host */
 	struct mk_receiver *host;
@@ -123,8 +124,9 @@ void mk_drop_link(struct mk_kernel *k, struct link *link);
 
 /* --- kernel_identity.c -------------------------------------------------------------------------------------------- */
 
-/* Cut a command line into what mk_kernel_param looks up. @params: room for twice as much, and two bytes */
-void mk_cut_params(const char *cmdline, char *params);
+/* Cut a command line into what mk_kernel_param looks up. @params: room for twice as much, and two bytes.
+ * @return where they end */
+const char *mk_cut_params(const char *cmdline, char *params);
 
 /* --- kernel_loop.c ------------------------------------------------------------------------------------------------ */
 

@@ -42,47 +42,72 @@ static bool is_space(char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* As a kernel reads its own (lib/cmdline.c, next_arg): words stand between spaces, double quotes keep spaces in a word
- * and are dropped, the first "=" outside of them ends the name. One without a value has an empty one. */
-void mk_cut_params(const char *cmdline, char *params)
+/* Put one word into @to as name, zero, value, zero. Quotes around a value, or around the whole word, are taken off;
+ * elsewhere they stay. A word that begins with "=" has no name before the next one. @return where it ends */
+static char *cut_word(const char *word, size_t length, char *to)
+{
+	const char *begin = word, *end = word + length, *equals;
+
+	if (*begin == '"')
+		begin++;
+	equals = begin < end ? memchr(begin + 1, '=', (size_t)(end - begin - 1)) : NULL;
+	if (equals && equals + 1 < end && equals[1] == '"') {
+		if (end > equals + 2 && end[-1] == '"')
+			end--;
+	} else if (begin > word && end > begin && end[-1] == '"') {
+		end--;
+	}
+	for (; begin < (equals ? equals : end); begin++)
+		*to++ = *begin == '-' ? '_' : *begin;
+	*to++ = 0;
+	if (equals) {
+		equals += equals + 1 < word + length && equals[1] == '"' ? 2 : 1;
+		memcpy(to, equals, (size_t)(end - equals));
+		to += end - equals;
+	}
+	*to++ = 0;
+	return to;
+}
+
+/* As multikernel/image/cmdline.py, and as Linux reads its own (kernel/params.c): words stand between blanks, which inside
+ * of double quotes are like any other character; what follows a lone "--" is no parameter. */
+const char *mk_cut_params(const char *cmdline, char *params)
 {
 	char *to = params;
 
-	while (*cmdline) {
-		bool quoted = false, value = false;
+	for (;;) {
 		char *name = to;
+		const char *word;
+		bool quoted = false;
 
 		while (is_space(*cmdline))
 			cmdline++;
-		if (!*cmdline)
+		for (word = cmdline; *cmdline && (quoted || !is_space(*cmdline)); cmdline++)
+			quoted ^= *cmdline == '"';
+		if (cmdline == word)
 			break;
-		for (; *cmdline && (quoted || !is_space(*cmdline)); cmdline++) {
-			if (*cmdline == '"') {
-				quoted = !quoted;
-			} else if (*cmdline == '=' && !value && !quoted) {
-				value = true;
-				*to++ = 0;
-			} else {
-				*to++ = *cmdline;
-			}
-		}
-		if (!value)
-			*to++ = 0;
-		*to++ = 0;
-		if (!*name) /* a value of nothing, which nobody could ask for */
-			to = name;
+		to = cut_word(word, (size_t)(cmdline - word), to);
+		if (cmdline == word + 2 && memcmp(word, "--", 2) == 0)
+			return name;
 	}
-	*to = 0;
+	return to;
+}
+
+static bool same_name(const char *name, const char *asked)
+{
+	for (; *name && *name == (*asked == '-' ? '_' : *asked); name++)
+		asked++;
+	return *name == *asked;
 }
 
 const char *mk_kernel_param(const mk_kernel *k, const char *name)
 {
 	const char *found = NULL, *at = k->params;
 
-	while (*at) {
+	while (at < k->params_end) {
 		const char *value = at + strlen(at) + 1;
 
-		if (strcmp(at, name) == 0)
+		if (same_name(at, name))
 			found = value;
 		at = value + strlen(value) + 1;
 	}

@@ -24,7 +24,7 @@ static int set_timer(struct mk_kernel *k, uint64_t delay, uint64_t period, mk_ti
 		k->timers = more;
 		k->timer_room += 4;
 	}
-	*timer = (struct timer){++k->last_timer, mk_now() + delay, period, handler, context};
+	*timer = (struct timer){++k->last_timer, false, mk_now() + delay, period, handler, context};
 	return timer->number;
 }
 
@@ -51,26 +51,47 @@ int mk_kernel_cancel(mk_kernel *k, int number)
 	return mk_fail(k, -ENOENT, "there is no timer %d, or it is over", number);
 }
 
+/* The one that is due first, if it is by @now. */
+static struct timer *first_due(struct mk_kernel *k, uint64_t now)
+{
+	struct timer *first = NULL;
+
+	for (unsigned i = 0; i < k->timer_room; i++) {
+		struct timer *timer = &k->timers[i];
+
+		if (timer->number && !timer->running && timer->due <= now && (!first || timer->due < first->due))
+			first = timer;
+	}
+	return first;
+}
+
+static void run(struct mk_kernel *k, struct timer *timer, uint64_t now)
+{
+	struct timer copy = *timer; /* the table may move: its handler may set more */
+	uint64_t count = 1;
+
+	if (copy.period) {
+		count += (now - copy.due) / copy.period;
+		timer->due += count * copy.period; /* from its time and not from now: it does not drift */
+		timer->running = true;
+	} else {
+		timer->number = 0;
+	}
+	k->inside++;
+	copy.handler(k, count, copy.context);
+	k->inside--;
+	for (unsigned i = 0; i < k->timer_room; i++)
+		if (k->timers[i].number == copy.number)
+			k->timers[i].running = false;
+}
+
 void mk_run_timers(struct mk_kernel *k)
 {
 	uint64_t now = k->timer_room ? mk_now() : 0;
+	struct timer *timer;
 
-	for (unsigned i = 0; i < k->timer_room; i++) { /* by number: a handler may set more, and the table move */
-		struct timer timer = k->timers[i];
-		uint64_t count = 1;
-
-		if (!timer.number || timer.due > now)
-			continue;
-		if (timer.period) {
-			count += (now - timer.due) / timer.period;
-			k->timers[i].due += count * timer.period;
-		} else {
-			k->timers[i].number = 0;
-		}
-		k->inside++;
-		timer.handler(k, count, timer.context);
-		k->inside--;
-	}
+	while (k->timer_room && (timer = first_due(k, now)))
+		run(k, timer, now);
 }
 
 uint64_t mk_next_timer(const struct mk_kernel *k)
@@ -78,7 +99,7 @@ uint64_t mk_next_timer(const struct mk_kernel *k)
 	uint64_t due = NO_END;
 
 	for (unsigned i = 0; i < k->timer_room; i++)
-		if (k->timers[i].number && k->timers[i].due < due)
+		if (k->timers[i].number && !k->timers[i].running && k->timers[i].due < due)
 			due = k->timers[i].due;
 	return due;
 }

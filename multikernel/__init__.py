@@ -142,6 +142,7 @@ __all__ = [
     "__version__",
     "begin",
     "get_include",
+    "get_library",
     "machines",
     "method",
     "wait",
@@ -173,3 +174,19 @@ def get_include() -> str:
     from pathlib import Path
 
     return str(Path(__file__).parent / "include")
+
+
+def get_library() -> str:
+    """The C core as a static library, to link native images with: `cc -I... image.c LIBRARY -pthread`.
+
+    Beside it lies pkgconfig/multikernel.pc, which has the same for pkg-config.
+
+    Raises:
+        Unsupported: it was not built, since this is not Linux.
+    """
+    from pathlib import Path
+
+    library = Path(__file__).parent / "lib" / "libmultikernel.a"
+    if not library.exists():
+        raise Unsupported(f"there is no {library}: the C core is built for Linux, when the package is installed")
+    return str(library)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import multikernel as mk
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = sorted(path.name for path in (ROOT / "csrc/include/multikernel").glob("*.h"))
@@ -31,7 +34,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 def sdist(tmp_path_factory) -> Path:
     """The unpacked source distribution, made from a copy: building leaves files in the tree it builds."""
     copy = tmp_path_factory.mktemp("copy") / "multikernel"
-    made = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.o", ".*_cache")
+    made = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.o", "*.a", "*.pc", ".*_cache")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(*made))
     build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
     run(sys.executable, "-c", build, copy.parent / "dist", cwd=copy)
@@ -69,6 +72,7 @@ def test_the_wheel_holds_the_package_its_core_headers_and_types_and_nothing_else
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {f"multikernel/include/multikernel/{header}" for header in HEADERS} <= names
     assert {"multikernel/py.typed", "multikernel/_core/_native.pyi"} <= names
+    assert {"multikernel/lib/libmultikernel.a", "multikernel/lib/pkgconfig/multikernel.pc"} <= names
     assert len([name for name in names if name.endswith(".so")]) == 2
     assert all(name.startswith("multikernel/") for name in names)
     python = {str(path.relative_to(ROOT)) for path in (ROOT / "multikernel").rglob("*.py")}
@@ -113,3 +117,39 @@ def test_each_installed_header_stands_on_its_own(fresh, tmp_path, header):
     (include,) = fresh.glob("lib/python3*/site-packages/multikernel/include")
     (tmp_path / "image.c").write_text(f"#include <multikernel/{header}>\nint main(void) {{ return 0; }}\n")
     run("cc", "-std=c11", "-Wall", "-Werror", f"-I{include}", "-c", "image.c", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("header", ["kernel.h", "message.h"])
+def test_the_headers_of_an_image_are_for_cpp_too(fresh, tmp_path, header):
+    (include,) = fresh.glob("lib/python3*/site-packages/multikernel/include")
+    (tmp_path / "image.cpp").write_text(f"#include <multikernel/{header}>\nint main() {{ return 0; }}\n")
+    run("c++", "-std=c++11", "-Wall", "-Wextra", "-Werror", f"-I{include}", "-c", "image.cpp", cwd=tmp_path)
+
+
+BOOT = """
+import multikernel as mk, sys
+with mk.Machine(memory="64M") as machine:
+    web = machine.create("web", memory="16M")
+    web.load(sys.argv[1])
+    web.boot(timeout=30)
+    with machine.connect("web", capacity="64K") as link:
+        print(link.request(b"hello", timeout=30).payload)
+"""
+
+
+@pytest.mark.parametrize("by", ["the package", "pkg-config"])
+def test_a_native_image_is_built_with_what_is_installed(fresh, tmp_path, by):
+    ask = "import multikernel as mk; print(mk.get_include(), mk.get_library())"
+    include, library = run(fresh / "bin/python", "-Ic", ask, cwd=tmp_path).split()
+    if by == "the package":
+        flags = [f"-I{include}", library, "-pthread"]
+    elif shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is not installed")
+    else:
+        where = {"PKG_CONFIG_PATH": str(Path(library).parent / "pkgconfig"), "PATH": os.environ["PATH"]}
+        command = ["pkg-config", "--cflags", "--libs", "multikernel"]
+        flags = subprocess.run(command, env=where, capture_output=True, text=True, check=True).stdout.split()
+        version = subprocess.run([command[0], "--modversion", command[-1]], env=where, capture_output=True, check=True)
+        assert version.stdout.decode().strip() == mk.__version__
+    run("cc", ROOT / "examples/native/echo.c", *flags, "-o", "echo", cwd=tmp_path)
+    assert run(fresh / "bin/python", "-Ic", BOOT, f"{tmp_path}/echo", cwd=tmp_path) == "b'hello'\n"

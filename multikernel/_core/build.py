@@ -1,5 +1,7 @@
 """How the two halves of the binding are built: `_native` (cffi) from csrc/ and cdefs*.h, `_hot` from hot*.c.
 
+setup.py puts the objects of csrc/ into a static library as well.
+
 Named by setup.py. With MULTIKERNEL_SANITIZE=address,undefined in the environment both are built with those sanitizers.
 """
 
@@ -29,13 +31,32 @@ def relative(paths: Iterable[Path]) -> list[str]:
     return sorted(os.path.relpath(path, root) for path in paths)
 
 
+def core_sources() -> list[str]:
+    return relative((root / "csrc").glob("*.c"))
+
+
+def pkg_config(version: str) -> str:
+    """multikernel.pc, for whatever directory the package lies in."""
+    return "\n".join(
+        [
+            "prefix=${pcfiledir}/../..",
+            "Name: multikernel",
+            "Description: The C core of multikernel: what native images are built with",
+            f"Version: {version}",
+            "Cflags: -I${prefix}/include",
+            "Libs: -L${prefix}/lib -lmultikernel -pthread",
+            "",
+        ]
+    )
+
+
 ffibuilder = FFI()
 for declarations in sorted(here.glob("cdefs*.h")):
     ffibuilder.cdef(declarations.read_text())
 ffibuilder.set_source(
     "multikernel._core._native",
     "\n".join(shim.read_text() for shim in sorted(here.glob("shim*.h"))),  # shim.h first: "." comes before "_"
-    sources=relative((root / "csrc").glob("*.c")),
+    sources=core_sources(),
     include_dirs=["csrc/include", "multikernel/_core"],
     define_macros=[("_GNU_SOURCE", None)],
     extra_compile_args=flags,

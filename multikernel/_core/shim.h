@@ -13,6 +13,7 @@
 #include "multikernel/probe.h"
 #include "multikernel/process.h"
 #include "multikernel/queue.h"
+#include "multikernel/spawn.h"
 #include "multikernel/status.h"
 
 #include <poll.h>

@@ -36,8 +36,8 @@ def load(
     """Give an instance an image to boot.
 
     IMAGE is FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, or FILE.pyz:FUNCTION or the path of a directory, which have
-    the function in their __main__.py; main, if none is named. It is read now, once: what becomes of the file afterwards
-    changes nothing.
+    the function in their __main__.py; main, if none is named. Or ./PROGRAM, an executable written against
+    multikernel/kernel.h. It is read now, once: what becomes of the file afterwards changes nothing.
     """
     name, image = _name_and_image(words, kernel, number)
     with target.machine(machine_name) as machine:

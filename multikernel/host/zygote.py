@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from multikernel.errors import Closed, MultikernelError, to_wire
 from multikernel.host import log
-from multikernel.kernel import boot, process
+from multikernel.kernel import boot, native, process
 from multikernel.kernel.manifest import Manifest
 from multikernel.kernel.protocol import Descriptors
 from multikernel.shm.channel import Channel, Document, ProtocolError
@@ -130,7 +130,7 @@ class _Zygote:
         request, fds = received
         try:
             birth = self._spawn(request, fds)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, MultikernelError) as error:
             birth = None
             self._say("unspawned", request.get("instance"), request.get("epoch"), failed=to_wire(_no_process(error)))
         if birth is None:
@@ -141,7 +141,10 @@ class _Zygote:
     def _spawn(self, request: Document, fds: list[int]) -> _Birth | None:
         manifest = Manifest.from_json(request["manifest"])
         birth = _Birth(manifest, *Descriptors.of(fds, manifest.extras), os.getpid())
-        pid = os.fork()
+        if native.is_native(manifest):
+            pid = native.spawn(*birth[:3])
+        else:
+            pid = os.fork()
         if pid == 0:
             os.setpgid(0, 0)
             return birth
@@ -202,6 +205,8 @@ def _ended_child() -> os.waitid_result | None:
 
 
 def _no_process(error: Exception) -> MultikernelError:
+    if isinstance(error, MultikernelError):
+        return error
     if isinstance(error, OSError):
         return MultikernelError(
             f"the system gives no process for the instance: {error.strerror}. `ulimit -u` and `ulimit -n` show limits."

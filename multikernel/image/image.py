@@ -13,7 +13,7 @@ from multikernel.errors import ImageError
 
 from . import sealed
 
-KINDS = ("script", "module", "pyz", "directory")
+KINDS = ("script", "module", "pyz", "directory", "native")
 
 MAX_IMAGE = 256 << 20
 """Most bytes that an image may have."""
@@ -24,8 +24,8 @@ class Image:
     """What an instance boots. Owns `fd` until it is closed; `with` works.
 
     Attributes:
-        kind: "script" or "pyz" (the file as it is), "module" (an archive of a top-level package or of one module) or
-            "directory" (an archive of it).
+        kind: "script", "pyz" or "native" (the file as it is), "module" (an archive of a top-level package or of one
+            module) or "directory" (an archive of it).
         name: what is shown: as it was asked for.
         entry: the function to enter, seen from the module: "main", "Service.run".
         module: name of the module that has it.
@@ -63,7 +63,7 @@ class Image:
                 size=len(content),
                 limit=MAX_IMAGE,
             )
-        fd = sealed.seal(content, f"image:{name}")
+        fd = sealed.seal(content, f"image:{name}", executable=kind == "native")
         digest = hashlib.sha256(content).hexdigest()
         return cls(kind, name, entry, module, origin, digest, len(content), fd, path)
 

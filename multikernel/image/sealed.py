@@ -13,17 +13,18 @@ import stat
 
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
+_MFD_EXEC = 0x10  # may be executed, also where the sysctl vm.memfd_noexec says that others may not
 _CHUNK = 1 << 20
 _MAX_MEMFD_NAME = 249  # memfd_create(2)
 
 
-def seal(content: bytes, name: str) -> int:
-    """A descriptor of a new sealed memfd named `name` (cut to what fits) with `content`.
+def seal(content: bytes, name: str, *, executable: bool = False) -> int:
+    """A descriptor of a new sealed memfd named `name` (cut to what fits) with `content`; to be executed, or only read.
 
     Raises:
         OSError: there is not enough memory, or no descriptor is left; all of it is taken here, none later.
     """
-    fd = create(name)
+    fd = create(name, executable=executable)
     try:
         if content:
             os.posix_fallocate(fd, 0, len(content))
@@ -37,9 +38,16 @@ def seal(content: bytes, name: str) -> int:
     return fd
 
 
-def create(name: str) -> int:
+def create(name: str, *, executable: bool = False) -> int:
     """A new memfd named `name` (cut to what fits), to be filled and sealed. OSError: no descriptor is left."""
-    return os.memfd_create(os.fsdecode(os.fsencode(name)[:_MAX_MEMFD_NAME]), os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    name = os.fsdecode(os.fsencode(name)[:_MAX_MEMFD_NAME])
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(name, flags | (_MFD_EXEC if executable else 0))
+    except OSError as error:
+        if error.errno != errno.EINVAL or not executable:
+            raise
+        return os.memfd_create(name, flags)  # before Linux 6.3 every one could be executed
 
 
 def add_seals(fd: int) -> None:

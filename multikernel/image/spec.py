@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import ImageError
 
-from . import folder, module, pyz, script
+from . import folder, module, native, pyz, script
 
 if TYPE_CHECKING:
     from .found import Found
     from .image import Image
 
 DEFAULT_ENTRY = "main"
-FORMS = "FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, FILE.pyz or a path of a directory"
+FORMS = "FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, FILE.pyz, or a path of a directory or a program"
 
 
 def read(spec: str | Callable[..., Any], *, directory: str | None = None, path: Sequence[str] | None = None) -> Image:
@@ -25,9 +25,9 @@ def read(spec: str | Callable[..., Any], *, directory: str | None = None, path: 
 
     Args:
         spec: "FILE.py:FUNCTION", "PACKAGE.MODULE:FUNCTION", "FILE.pyz:FUNCTION" or "./DIRECTORY:FUNCTION", of which the
-            last two have it in `__main__.py` (without a function: main); or a function that a module has at its top
-            level or in a class: then the module is read anew from its file, without what the running program has made
-            of it.
+            last two have it in `__main__.py` (without a function: main); "./PROGRAM", an ELF executable, by a path with
+            a "/"; or a function that a module has at its top level or in a class: then the module is read anew from its
+            file, without what the running program has made of it.
         directory: what relative paths start from. None: the working directory.
         path: the import path, to find modules now and in the instance. None: `sys.path`.
 
@@ -40,6 +40,8 @@ def read(spec: str | Callable[..., Any], *, directory: str | None = None, path: 
     entries = sys.path if path is None else path
     absolute = list(dict.fromkeys(os.path.normpath(os.path.join(directory, entry)) for entry in entries))
     if isinstance(spec, str):
+        if native.detect(spec, directory):
+            return native.load(spec, name=spec, directory=directory)
         target, entry = _split(spec)
         if _is_path(target):
             return _at(os.path.normpath(os.path.join(directory, target)), entry, spec, absolute).seal()

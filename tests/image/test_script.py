@@ -177,7 +177,7 @@ assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0
         ("server.py:not-a-name", r"'not-a-name' in .* cannot be a function's name"),
         ("server.py:", r"'' in .* cannot be a function's name"),
         ("ser\0ver.py:main", r"no NUL"),
-        ("", r"'' is no image: write FILE\.py:FUNCTION, PACKAGE\.MODULE:FUNCTION, FILE\.pyz or a path of a directory"),
+        ("", r"'' is no image: write FILE\.py:FUNCTION, PACKAGE\.MODULE:FUNCTION, FILE\.pyz, or a path of a directory"),
         (":", r"':' is no image"),
         ("a b", r"'a b' is no image"),
         ("../x/queue.py:main", r"would hide the module 'queue'.*another name"),

@@ -1,0 +1,97 @@
+"""How a native instance is started: the zygote executes the sealed image, in place of the fork that a Python one is.
+
+A fork of an interpreter copies its page tables; the start of a small program takes less than that. So the zygote does
+not fork first: csrc/spawn.c has the child share its memory until it runs the image, and does there what
+`multikernel.kernel.boot` does first in a forked child.
+
+The manifest goes as a document in a sealed memory object, whose descriptor the environment names
+(MULTIKERNEL_MANIFEST). It is the JSON that `Manifest` is anyway, because a native instance reads JSON from its host
+already, and because a program that was built before a field was added shall go on: it reads what it knows by name. A
+struct would be another layout to keep. Beside the manifest's own fields it has "abi", the version of the core, and for
+each descriptor "fd:NAME", by the names of `Descriptors` and of the manifest's extras.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from multikernel._core import ffi, lib
+from multikernel.errors import MultikernelError
+from multikernel.image import sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from multikernel.kernel.manifest import Manifest
+    from multikernel.kernel.protocol import Descriptors
+
+_VARIABLE = "MULTIKERNEL_MANIFEST"
+
+
+def is_native(manifest: Manifest) -> bool:
+    """Whether its image is executed, and not entered by an interpreter."""
+    return manifest.image.get("kind") == "native"
+
+
+def spawn(manifest: Manifest, given: Descriptors, extras: Mapping[str, int]) -> int:
+    """Start the instance, confined and pinned; the process of the caller has one thread. Returns its pid.
+
+    Args:
+        manifest: who it is.
+        given: its descriptors, which stay the caller's.
+        extras: those that its manifest names besides, likewise.
+
+    Raises:
+        MultikernelError: it was not started; with what the system refused.
+        OSError: there is no memory, or no descriptor, for the manifest.
+    """
+    first: int = lib.MK_SPAWN_FIRST
+    names = [name for name in given._fields if name != "console_write"]
+    passed = {name: getattr(given, name) for name in names} | dict(extras)
+    document = {**manifest.to_json(), "abi": lib.MK_ABI_VERSION}
+    document |= {f"fd:{name}": first + 1 + index for index, name in enumerate(passed)}
+    sealed_manifest = sealed.seal(json.dumps(document).encode("ascii"), f"manifest:{manifest.name}")
+    try:
+        return _execute(manifest, given, [sealed_manifest, *passed.values()], first)
+    finally:
+        os.close(sealed_manifest)
+
+
+def _execute(manifest: Manifest, given: Descriptors, fds: list[int], first: int) -> int:
+    environment = {**os.environb, _VARIABLE.encode(): b"%d" % first}
+    texts = [ffi.new("char[]", b"%s=%s" % item) for item in environment.items()]
+    name = ffi.new("char[]", f"multikernel:{manifest.name}".encode())
+    held = {  # for as long as the call takes
+        "fds": ffi.new("int[]", fds),
+        "cpus": ffi.new("uint32_t[]", list(manifest.cpus)),
+        "directory": ffi.new("char[]", os.fsencode(manifest.directory)),
+        "argv": ffi.new("char *[]", [name, ffi.NULL]),
+        "envp": ffi.new("char *[]", [*texts, ffi.NULL]),
+    }
+    what = ffi.new(
+        "struct mk_spawn *",
+        {"image": given.image, "console": given.console_write, "fd_count": len(fds), "cpu_count": len(manifest.cpus)}
+        | held,
+    )
+    step = ffi.new("uint32_t *")
+    pid: int = lib.mk_spawn(what, step)
+    if pid < 0:
+        raise _failure(manifest, step[0], -pid)
+    return pid
+
+
+def _failure(manifest: Manifest, step: int, code: int) -> MultikernelError:
+    reason, cpus = os.strerror(code), list(manifest.cpus)
+    said = {
+        lib.MK_SPAWN_PROCESS: f"the system gives no process for the instance: {reason}. `ulimit -u` shows its limit.",
+        lib.MK_SPAWN_PIN: f"cannot pin to cpus {cpus}: {reason}. One is offline, or outside of the cpuset, by now.",
+        lib.MK_SPAWN_VERIFY: f"pinned to cpus {cpus}, but the system does not allow all of them by now.",
+        lib.MK_SPAWN_FILES: f"cannot give the instance its descriptors: {reason}. `ulimit -n` shows their limit.",
+        lib.MK_SPAWN_DIRECTORY: f"cannot enter {manifest.directory!r}, the directory from which the image was loaded: "
+        f"{reason}. Load it again from one that is there.",
+        lib.MK_SPAWN_EXECUTE: f"the system does not execute the image {manifest.image.get('name')!r}: {reason}. "
+        "See that its dynamic loader is installed, and that the sysctl vm.memfd_noexec is 0 or 1.",
+    }
+    return MultikernelError(said.get(step, f"the instance cannot be confined: {reason}."))

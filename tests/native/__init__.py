@@ -1,0 +1,1 @@
+"""Native images: built, booted, and held against those of Python."""
