@@ -51,7 +51,7 @@ def judge(facts: Facts) -> tuple[End, State]:
 def _state(facts: Facts) -> State:
     if facts.asked == "kill" or facts.forced:
         return "loaded"
-    if facts.signal or facts.late:
+    if facts.signal or facts.late or facts.hung:
         return "failed"
     done = facts.asked == "halt" or (facts.booted and facts.code == 0)
     return "loaded" if done else "failed"

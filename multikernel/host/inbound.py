@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
 
 from multikernel.shm.channel import close_all
 from multikernel.shm.lane_look import Lane, Unread
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MOST_UNREAD = 64
 """Headers of one lane that are read at its receiver's death."""
@@ -37,8 +33,13 @@ class Inbound:
             raise
         self._lanes.append(Lane(copies[0], copies[1], capacity, sender))
 
-    def __iter__(self) -> Iterator[Lane]:
-        return iter(self._lanes)
+    def released(self) -> tuple[int, ...]:
+        """How far each lane was given back."""
+        return tuple(lane.released() for lane in self._lanes)
+
+    def waits(self) -> bool:
+        """Whether something that was not given back lies in any of them."""
+        return any(lane.waits() and not lane.closed() for lane in self._lanes)
 
     def unread(self) -> list[Unread]:
         """The headers of what was not given back, by lane."""

@@ -24,11 +24,14 @@ from multikernel.shm.pages import ConsoleView, End
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from multikernel.host.oom import OomKills
+
 Until = Literal["active", "ready"]
 
 CONSOLE_TAIL = 4000
 """Characters of the console that a `BootError` carries."""
 
+_ABORTS_WITHIN = 1.0  # seconds to write the stacks, and a core file if it may
 _PIPE = 65536  # bytes; what a pipe holds
 
 
@@ -76,8 +79,6 @@ class Incarnation:
         """The lanes that it receives by."""
         self.hung_for = 0.0
         """Seconds without a sign of life, for which it was killed."""
-        self.out_of_memory = False
-        """Whether it was killed because the system had no more memory."""
         self.fatal = ""
         """What stands behind its console, if a signal ended it."""
         self.threads = ""
@@ -153,6 +154,23 @@ class Incarnation:
         self.wire.send(document, fds)
         self._lane.ring()
 
+    def is_parked(self) -> bool:
+        """Whether it sleeps until something comes, by its own account."""
+        return self._lane.is_parked()
+
+    def probe(self) -> None:
+        """Ask its loop to look."""
+        self._lane.ring()
+
+    def abort(self) -> None:
+        """Have it say what all its threads are doing, and end of that; also if it is stopped. Killed if it does not."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGABRT)
+                signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
+            last = asyncio.get_running_loop().call_later(_ABORTS_WITHIN, self.kill)
+            self.over.add_done_callback(lambda _: last.cancel())
+
     def shut_down(self) -> None:
         """Ask it to finish. Asking twice wakes it twice, and is one request."""
         if not self._halting:
@@ -167,7 +185,7 @@ class Incarnation:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
-    def facts(self, code: int, number: int) -> Facts:
+    def facts(self, code: int, number: int, kills: OomKills) -> Facts:
         """What is known of its end, by `number` (a signal) or with exit status `code`; takes its last words first."""
         self.wire.take_rest()
         self.unread = self._unread_output()
@@ -181,7 +199,7 @@ class Incarnation:
             forced=self.forced,
             late=self.late,
             hung=self.hung_for > 0,
-            out_of_memory=self.out_of_memory,
+            out_of_memory=number == signal.SIGKILL and not self.killed and kills.take(),
             booted=self.booted,
             reason=self._reason,
             traceback=self._traceback,

@@ -74,6 +74,8 @@ class Instance:
     restart_at_ns: int = 0
     panic: tuple[int, int] | None = None
     """The report that is kept: of which epoch, and its descriptor."""
+    hung_since_ns: int = 0
+    """Its last sign of life, once it is hung; 0: it is not."""
     claimed_ns: int = 0
     """When its newest boot began."""
     deleted: bool = False
@@ -148,6 +150,7 @@ class Instance:
             restart_at_ns=self.restart_at_ns,
             watchdog_ns=int((policy.watchdog or 0.0) * 1e9),
             on_hang=policy.on_hang,
+            hung_since_ns=self.hung_since_ns,
             core=policy.core,
             panic=self.panic[0] if self.panic else 0,
             claimed_ns=self.claimed_ns,

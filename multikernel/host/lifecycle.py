@@ -15,11 +15,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import Closed, Timeout, from_wire
-from multikernel.host import ends, log, report
+from multikernel.host import ends
 from multikernel.host.ending import ends_within, first_of, kill_now, make_way
 from multikernel.host.failed_boot import boot_error
 from multikernel.host.incarnation import Incarnation, Until
-from multikernel.host.oom import OomKills
 from multikernel.host.states import check_step, refused
 from multikernel.host.supervision import Supervision
 from multikernel.kernel.manifest import Manifest
@@ -57,7 +56,6 @@ class Lifecycle:
     ) -> None:
         self._registry, self._zygote = registry, zygote
         self._spoke, self._ended = spoke, ended
-        self._oom_kills = OomKills.of_this_process()
         self._supervision = Supervision(self, registry)
         self._closing = False
 
@@ -296,29 +294,24 @@ class Lifecycle:
     def _on_active(self, instance: Instance) -> None:
         instance.due = False  # it is here
         self._registry.enter(instance, "active")
+        self._supervision.began(instance)
 
     def _finish(self, instance: Instance, code: int, number: int, *, dumped: bool) -> None:
         """A process is gone: say so to everybody, then let its things go."""
         run = _running(instance)
-        run.out_of_memory = number == signal.SIGKILL and not run.killed and self._oom_kills.take()
-        end, state = ends.judge(run.facts(code, number))
+        end, state = ends.judge(run.facts(code, number, self._supervision.kills))
         instance.end, instance.console_tail, instance.run = end, run.unread + run.fatal, None
+        instance.hung_since_ns = 0
         if run.asked == "kill":
             instance.due = False
         if state == "failed":
-            self._keep_report(instance, run, end, dumped=dumped)
+            self._supervision.keep_report(instance, run, dumped=dumped)
         if not run.asked and not self._closing:
             self._supervision.plan(instance, run, state)
         self._registry.enter(instance, state)
         run.over.set_result(end)
         self._ended(run)
         run.close()
-
-    def _keep_report(self, instance: Instance, run: Incarnation, end: End, *, dumped: bool) -> None:
-        try:
-            self._registry.keep_report(instance, run.epoch, report.seal(report.make(instance, run, end, dumped=dumped)))
-        except OSError as error:  # no memory, no descriptor: it has ended all the same
-            log.write(f"no panic report of {instance.name}: {error}")
 
     def _manifest(self, instance: Instance, extras: tuple[str, ...]) -> dict[str, Any]:
         loaded = instance.loaded

@@ -1,4 +1,4 @@
-"""What follows an incarnation that has ended without being asked to: another one, after a while, or nothing.
+"""What the host does for instances without being asked: it watches, keeps reports of the dead, boots successors.
 
 A user's own step decides: whatever somebody does to an instance whose restart is due takes that back. A boot that
 somebody has asked for and that fails is told to him, and not tried again.
@@ -11,7 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 from multikernel.errors import BootError, Closed, MultikernelError
-from multikernel.host import log
+from multikernel.host import log, report
+from multikernel.host.oom import OomKills
+from multikernel.host.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from multikernel.host.incarnation import Incarnation
@@ -24,7 +26,7 @@ _WITHIN = 30.0  # seconds for one that is booted again to be active, as for a bo
 
 
 class Supervision:
-    """Restarts of all instances.
+    """Watchdogs, reports and restarts of all instances.
 
     Args:
         lifecycle: boots successors.
@@ -33,14 +35,33 @@ class Supervision:
 
     def __init__(self, lifecycle: Lifecycle, registry: Registry) -> None:
         self._lifecycle, self._registry = lifecycle, registry
+        self._watchdog = Watchdog(registry.publish, self._on_hung)
+        self.kills = OomKills.of_this_process()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def began(self, instance: Instance) -> None:
+        """Its new incarnation is active: watch it."""
+        if instance.run is not None:
+            self._watchdog.watch(instance, instance.run)
+
+    def keep_report(self, instance: Instance, run: Incarnation, *, dumped: bool) -> None:
+        """Make the panic report of `run`, whose end is the instance's last."""
+        if instance.end is None:
+            raise AssertionError("an incarnation that has ended has an end")
+        try:
+            made = report.seal(report.make(instance, run, instance.end, dumped=dumped))
+        except OSError as error:  # no memory, no descriptor: it has ended all the same
+            log.write(f"no panic report of {instance.name}: {error}")
+        else:
+            self._registry.keep_report(instance, run.epoch, made)
 
     def plan(self, instance: Instance, run: Incarnation, state: State) -> None:
         """Decide what follows `run`, which has ended by itself and leads to `state`; before that is published."""
         if not run.booted and not run.by_policy:
             return  # somebody has asked for this boot, and is told
         when = instance.policy.restart.when
-        if when == "always" or (when == "on-failure" and state == "failed"):
+        rebooted = run.hung_for > 0 and instance.policy.on_hang == "reboot"
+        if rebooted or when == "always" or (when == "on-failure" and state == "failed"):
             self._plan_next(instance, run.seconds_active())
 
     def _plan_next(self, instance: Instance, ran: float) -> None:
@@ -65,6 +86,11 @@ class Supervision:
             instance.restart.cancel()
         instance.restart, instance.restart_at_ns = None, 0
         return due
+
+    def _on_hung(self, instance: Instance, run: Incarnation, silent: float) -> None:
+        if instance.policy.on_hang != "report" and not run.asked:
+            run.hung_for = silent
+            run.abort()
 
     def _begin(self, instance: Instance) -> None:
         task = asyncio.ensure_future(self._follow(instance))

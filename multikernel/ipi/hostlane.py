@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from multikernel.errors import Closed, CorruptLane
+from multikernel.shm import lane_look
+from multikernel.shm.channel import close_all
 from multikernel.shm.lane_receiver import IPI_WAITS, LaneReceiver
 from multikernel.shm.lane_sender import LaneSender
 from multikernel.shm.objects import lane_object, reopen
@@ -34,6 +36,7 @@ class HostLane:
     def __init__(self, sender: LaneSender, fd: int) -> None:
         self._sender = sender
         self._fd = fd
+        self._consumer = -1
         self._attached = False
 
     @classmethod
@@ -64,10 +67,14 @@ class HostLane:
             self._sender.attach(consumer_fd, owned=True, socket_fd=socket_fd)
         except BaseException:
             os.close(socket_fd)
-            raise
-        finally:
             os.close(consumer_fd)
+            raise
+        self._consumer = consumer_fd
         self._attached = True
+
+    def is_parked(self) -> bool:
+        """Whether the instance sleeps until something comes, by its own account: its loop waits on this lane always."""
+        return self._attached and lane_look.is_parked(self._consumer)
 
     def shutdown(self) -> None:
         """Ask the instance to halt. Never waits; nothing happens to one that is gone, or has ruined its lane."""
@@ -88,9 +95,9 @@ class HostLane:
     def close(self) -> None:
         """Close the lane. Idempotent."""
         self._sender.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._attached = False
+        close_all([fd for fd in (self._fd, self._consumer) if fd >= 0])
+        self._fd = self._consumer = -1
 
 
 class HostLaneReceiver:

@@ -61,6 +61,7 @@ class HostSide:
         if halt and not self.halting:
             self.halting = True
             self._status.phase("ending")
+        self._status.beat()  # it was asked to look, and has
         if look:
             self.take_documents()
 

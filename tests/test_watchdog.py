@@ -1,0 +1,250 @@
+"""An instance that hangs is seen, whatever it hangs in; one that sleeps, or is only slow, is left alone."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import multikernel as mk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 30.0  # seconds, for what takes a few watchdogs
+WATCHDOG = 0.5  # seconds: long beside a busy machine's hiccups where nothing may be taken for hung
+
+IMAGE = """
+    import signal, threading, time
+
+    def main(kernel):
+        for message in kernel.messages():
+            deal_with(kernel, message.payload.decode())
+            message.reply(str(kernel.epoch).encode())
+
+    def deal_with(kernel, what):
+        if what == "deadlock":
+            lock = threading.Lock()
+            with lock, lock:
+                pass
+        if what == "endless loop":
+            while True:
+                pass
+        if what == "deaf":
+            signal.signal(signal.SIGABRT, signal.SIG_IGN)
+            signal.pause()
+        if what == "busy, and looks":
+            while not kernel.halting:
+                pass
+        if what.startswith("slow"):
+            until = time.monotonic() + float(what.split()[1])
+            while time.monotonic() < until:
+                pass
+"""
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[mk.Machine]:
+    with mk.Machine(memory="1G") as machine:
+        yield machine
+
+
+@pytest.fixture
+def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instance]]:
+    """Makes an instance called web, active, that hangs as it is told to."""
+
+    def make(on_hang: str = "report", watchdog: float = WATCHDOG, **policy: object) -> mk.Instance:
+        web = machine.create("web", watchdog=watchdog, on_hang=on_hang, **policy)
+        (tmp_path / "image.py").write_text(textwrap.dedent(IMAGE))
+        web.load(str(tmp_path / "image.py"))
+        web.boot(until="ready")
+        return web
+
+    yield make
+    web = machine["web"]
+    try:
+        web.kill()
+    except mk.StateError:
+        pass  # it has ended
+    web.delete()
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to be"
+        select.select([], [], [], 0.001)
+
+
+def is_hung(web: mk.Instance) -> bool:
+    return web.machine.view.instance(web.id).supervised.hung_since_ns != 0
+
+
+def pass_time(seconds: float) -> None:
+    """Let time go by, in which nothing is to happen."""
+    select.select([], [], [], seconds)
+
+
+HANGS = ["deadlock", "endless loop"]
+
+
+@pytest.mark.parametrize("what", HANGS)
+def test_hang_is_reported_and_nothing_else_is_done(web, machine, what):
+    it = web()
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.send(what.encode())
+        until(lambda: is_hung(it))
+        assert (it.state, it.last_end) == ("active", None)
+        assert float(machine.proc["instances/web/status"].split("Hung:\t")[1].split(" ")[0]) >= WATCHDOG
+        it.kill()
+    assert not is_hung(it)
+
+
+@pytest.mark.parametrize("what", HANGS)
+def test_hang_is_killed_with_the_stacks_of_its_threads_in_the_report(web, machine, what):
+    it = web("dump")
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.send(what.encode())
+        end = it.wait(timeout=PATIENCE)
+    assert (end.reason, it.state) == ("watchdog", "failed")
+    assert it.panic.cause.startswith("watchdog: no sign of life for ")
+    assert "in deal_with" in it.panic.threads
+    assert [each.length for each in it.panic.messages] == [len(what)]
+
+
+def test_hung_one_that_ignores_the_signal_is_killed_without_its_stacks(web, machine):
+    it = web("dump", watchdog=0.1)
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.send(b"deaf")
+        end = it.wait(timeout=PATIENCE)
+    assert (end.reason, end.signal, it.panic.threads) == ("watchdog", signal.SIGKILL, "")
+
+
+def test_stopped_one_that_has_something_to_read_is_hung_and_says_its_stacks_all_the_same(web, machine):
+    it = web("dump")
+    with machine.connect("web", timeout=PATIENCE) as link:
+        os.kill(it.pid, signal.SIGSTOP)
+        link.send(b"hello")
+        assert it.wait(timeout=PATIENCE).reason == "watchdog"
+    assert "in main" in it.panic.threads
+
+
+def test_hang_is_booted_again_if_that_is_asked_for(web, machine):
+    it = web("reboot")
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.send(b"endless loop")
+        until(lambda: (it.state, it.epoch) == ("active", 2))
+    assert it.last_end.reason == "watchdog"
+    with machine.connect("web", timeout=PATIENCE) as link:
+        assert link.request(b"", timeout=PATIENCE).payload == b"2"
+
+
+def test_one_that_goes_on_is_hung_no_more(web, machine):
+    it = web()
+    with machine.connect("web", timeout=PATIENCE) as link:
+        os.kill(it.pid, signal.SIGSTOP)
+        link.send(b"hello")
+        until(lambda: is_hung(it))
+        os.kill(it.pid, signal.SIGCONT)
+        assert link.recv(timeout=PATIENCE).payload == b"1"
+        until(lambda: not is_hung(it))
+    assert "Hung:\t-\n" in machine.proc["instances/web/status"]
+
+
+def test_parked_one_is_alive_and_is_not_disturbed(web, machine):
+    it = web("dump", watchdog=0.25)
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.request(b"", timeout=PATIENCE)
+        wait_until_parked(it)
+        before = switches(it)
+        pass_time(0.6)
+        assert (it.state, is_hung(it), switches(it)) == ("active", False, before)
+
+
+def switches(web: mk.Instance) -> list[str]:
+    """How often each thread of it has been put to sleep, by the system."""
+    return [
+        line
+        for task in sorted(Path(f"/proc/{web.pid}/task").iterdir())
+        for line in (task / "status").read_text().splitlines()
+        if "ctxt_switches" in line
+    ]
+
+
+def wait_until_parked(web: mk.Instance) -> None:
+    """Until its loop sleeps without a limit: its first sleep is one of 10 ms."""
+    last: list[str] = []
+    while (now := switches(web)) != last:
+        last = now
+        pass_time(0.1)
+
+
+def test_parked_one_that_is_stopped_is_left_alone_while_nothing_waits_for_it(web):
+    it = web("dump", watchdog=0.25)
+    wait_until_parked(it)
+    os.kill(it.pid, signal.SIGSTOP)
+    pass_time(0.6)
+    assert (it.state, is_hung(it)) == ("active", False)
+    os.kill(it.pid, signal.SIGCONT)
+
+
+def test_busy_one_that_looks_for_a_halt_answers_the_host(web, machine):
+    it = web("dump")
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.send(b"busy, and looks")
+        beat = machine.watched(it.id)[1].read().heartbeat_ns
+        until(lambda: machine.watched(it.id)[1].read().heartbeat_ns > beat + 2 * WATCHDOG * 1e9)
+        assert (it.state, is_hung(it)) == ("active", False)
+        assert it.halt(timeout=PATIENCE).reason == "halted"
+
+
+def test_slow_one_that_goes_on_is_alive(web, machine):
+    it = web("dump", watchdog=1.0)
+    with machine.connect("web", timeout=PATIENCE) as link:
+        for _ in range(6):  # never idle, and for longer than its watchdog
+            link.send(b"slow 0.2")
+        for _ in range(6):
+            link.recv(timeout=PATIENCE)
+    assert (it.state, is_hung(it)) == ("active", False)
+
+
+def test_pause_of_the_whole_machine_is_nobody_s_death(web, machine):
+    """As when a virtual machine is paused: the watcher notices that it slept itself."""
+    it = web("dump")
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.send(b"slow 0.1")
+        tree = [machine.pid, it.pid]
+        for pid in tree:
+            os.kill(pid, signal.SIGSTOP)
+        pass_time(2.5 * WATCHDOG)
+        for pid in tree:
+            os.kill(pid, signal.SIGCONT)
+        assert link.recv(timeout=PATIENCE).payload == b"1"
+        pass_time(WATCHDOG)
+    assert (it.state, is_hung(it), it.epoch) == ("active", False, 1)
+
+
+def test_stopped_host_takes_nobody_for_hung_when_it_goes_on(web, machine):
+    it = web("dump")
+    os.kill(machine.pid, signal.SIGSTOP)
+    pass_time(2.5 * WATCHDOG)
+    os.kill(machine.pid, signal.SIGCONT)
+    pass_time(WATCHDOG)
+    assert (it.state, is_hung(it)) == ("active", False)
+
+
+def test_halt_of_a_hung_one_is_a_halt(web, machine):
+    it = web()
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.send(b"endless loop")
+        until(lambda: is_hung(it))
+        end = it.halt(timeout=0.1)
+    assert (end.reason, end.forced, it.state) == ("halted", True, "loaded")
+    assert it.panic is None
