@@ -76,6 +76,44 @@ def test_image_larger_than_the_pool_is_refused_and_the_error_says_that_no_instan
         assert machine.view.images() == []
 
 
+# --- what is told of them
+
+
+def test_same_image_loaded_twice_is_kept_once(machine, kinds):
+    def held() -> int:
+        return machine._membership.request("census", {})["descriptors"]
+
+    one, two = (machine.create(name, memory="8M", exclusive=False) for name in ("one", "two"))
+    before = held()
+    one.load(kinds["pyz"])
+    assert held() == before + 1
+    two.load(kinds["pyz"])
+    assert held() == before + 1
+    assert [image.users for image in machine.view.images()] == [2]
+    one.unload()
+    two.load(kinds["directory"])
+    assert held() == before + 1
+    two.unload()
+    assert held() == before
+
+
+def test_images_are_told_with_who_has_and_who_runs_them(machine, kinds):
+    for name in ("one", "two"):
+        machine.create(name, memory="8M", exclusive=False).load(kinds["script"])
+    machine["one"].boot()
+    [image] = machine.proc.snapshot("kimages")
+    assert (image["name"], image["instances"], image["running"]) == ("server.py:main", ["one", "two"], ["one"])
+    assert image["signature"] == "unsigned"
+    assert [each["name"] for each in image["imports"]] == ["python", "pkg"]
+    with pytest.raises(mk.StateError, match=r"cannot unload 'one': it is active"):
+        machine["one"].unload()
+    machine["two"].unload()
+    assert machine.proc.snapshot("kimages")[0]["instances"] == ["one"]
+    machine["one"].halt(timeout=PATIENCE)
+    machine["one"].unload()
+    assert machine.proc["kimages"] == "No kimages loaded\n"
+
+
 # --- what is given beside an image
 
 READS = """

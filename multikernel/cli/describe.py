@@ -66,7 +66,13 @@ def _instance(record: InstanceRecord, images: list[ImageRecord]) -> dict[str, An
         "memory": record.memory,
         "image": None
         if image is None
-        else {"name": image.name, "kind": image.kind, "size": image.size, "digest": image.digest},
+        else {
+            "name": image.name,
+            "kind": image.kind,
+            "size": image.size,
+            "digest": image.digest,
+            "signature": image.signature,
+        },
         "cmdline": record.cmdline,
         "restart": record.supervised.restart,
         "restarts": record.supervised.restarts,

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from multikernel.machine import Machine
 
 
-@click.command(epilog="Example:  multikernel show web")
+_SHOWN_DIGEST = 12  # characters of a digest that tell images apart; --json has all
+
+
+@click.command(epilog="\b\nExample:\n  multikernel show web\n  multikernel show --images")
 @click.argument("name", required=False, shell_complete=complete.instances)
 @options.machine
 @options.as_json
 @click.option("-v", "--verbose", is_flag=True, help="With NAME: what it says of itself, too.")
 @click.option("--panic", is_flag=True, help="With NAME: the report of its last incarnation that died by itself.")
-def show(machine: Machine, name: str | None, as_json: bool, verbose: bool, panic: bool) -> None:
+@click.option("--images", is_flag=True, help="The images that are loaded, and what they import.")
+@options.not_both("name", "images", "--images shows those of the machine: leave NAME out.")
+def show(machine: Machine, name: str | None, as_json: bool, verbose: bool, panic: bool, images: bool) -> None:
     """Show the machine and its instances.
 
     With NAME: that instance, in detail.
@@ -28,6 +33,9 @@ def show(machine: Machine, name: str | None, as_json: bool, verbose: bool, panic
     about = describe.machine(machine)
     if panic:
         _show_panic(machine, name, about, as_json=as_json)
+        return
+    if images:
+        _show_images(machine, about, as_json=as_json)
         return
     if name is not None:
         one = describe.instance(machine[name])
@@ -63,6 +71,34 @@ def _show_panic(machine: Machine, name: str | None, about: dict[str, Any], *, as
     else:
         for line in panic.text().splitlines():
             click.echo(plain(line))
+
+
+def _show_images(machine: Machine, about: dict[str, Any], *, as_json: bool) -> None:
+    from multikernel.units import format_size
+
+    images = machine.proc.snapshot("kimages")
+    if as_json:
+        output.document({**about, "images": images})
+        return
+    if not images:
+        output.talk("no images; `multikernel load NAME IMAGE` loads one")
+        return
+    rows = [
+        (
+            str(each["id"]),
+            each["kind"],
+            format_size(each["size"]),
+            each["digest"][:_SHOWN_DIGEST],
+            each["signature"],
+            ", ".join(each["instances"]),
+            ", ".join(each["running"]) or "-",
+            each["name"],
+            ", ".join(f"{one['name']} {one['version']}" for one in each["imports"]),
+        )
+        for each in images
+    ]
+    headers = ("ID", "KIND", "SIZE", "DIGEST", "SIGNATURE", "LOADED BY", "RUN BY", "NAME", "IMPORTS")
+    output.table(headers, rows)
 
 
 def _summary(about: dict[str, Any]) -> str:
@@ -107,6 +143,7 @@ def _detail(one: dict[str, Any]) -> list[tuple[str, str]]:
         ("memory", format_size(one["memory"])),
         ("image", f"{image['name']} ({image['kind']}, {format_size(image['size'])})" if image else "-"),
         ("digest", image["digest"] if image else "-"),
+        ("signature", image["signature"] if image else "-"),
         ("cmdline", one["cmdline"] or "-"),
         ("restart", f"{one['restart']}, {one['restarts']} in a row" if one["restarts"] else one["restart"]),
     ]

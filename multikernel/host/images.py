@@ -1,8 +1,9 @@
-"""The images that are loaded, as the machine page shows them: one row for each, however many instances use it."""
+"""The images that a host keeps: each once, however many instances use it, and a row each on the machine page."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from multikernel.errors import ResourceError
@@ -15,40 +16,80 @@ MOST_IMAGES = 128
 """Rows of the machine page."""
 
 
+@dataclass(slots=True)
+class _Row:
+    """An image that is in use, and what is said of it."""
+
+    image: Image
+    record: ImageRecord
+
+
 class ImageTable:
-    """Which images are in use, and by how many instances. The same content under the same name is one image."""
+    """Which images are in use, and by how many instances.
+
+    What is the same in all that it is, its import path among it, is one image. What has the same content, and is called
+    or entered in another way, is another one, which shares the content's memory.
+    """
 
     def __init__(self, page: MachinePage) -> None:
         self._page = page
-        self._rows: dict[int, ImageRecord] = {}  # by slot; an image's id is its slot + 1, since 0 means none
+        self._rows: dict[int, _Row] = {}  # by slot; an image's id is its slot + 1, since 0 means none
 
-    def take(self, image: Image) -> int:
-        """Count one more user of `image`. Returns its id, from 1 up.
+    def take(self, image: Image, signature: str) -> tuple[int, Image]:
+        """Count one more user of `image`, owned from here on.
+
+        Returns:
+            Its id, from 1 up; and the image to use, which is another object if it was there already.
 
         Raises:
-            ResourceError: there are as many images as there can be.
+            ResourceError: there are as many images as there can be. `image` is still the caller's.
+            OSError: no descriptor is left; likewise.
         """
+        description = image.describe()
         for slot, row in self._rows.items():
-            if (row.digest, row.kind, row.name) == (image.digest, image.kind, image.name):
-                return self._write(slot, replace(row, users=row.users + 1))
+            if row.image.describe() == description and row.record.signature == signature:
+                image.close()
+                self._write(slot, row.image, replace(row.record, users=row.record.users + 1))
+                return slot + 1, row.image
         free = next((slot for slot in range(MOST_IMAGES) if slot not in self._rows), None)
         if free is None:
             raise ResourceError(
                 f"{MOST_IMAGES} different images are loaded, and there cannot be more. Unload one.", limit=MOST_IMAGES
             )
-        return self._write(free, ImageRecord(free + 1, image.kind, image.name, image.size, image.digest, users=1))
+        twin = next((row.image for row in self._rows.values() if row.image.digest == image.digest), None)
+        if twin is not None:
+            fd = os.dup(twin.fd)
+            image.close()
+            image.fd = fd
+        record = ImageRecord(
+            id=free + 1,
+            kind=image.kind,
+            name=image.name,
+            size=image.size,
+            digest=image.digest,
+            users=1,
+            signature=signature,
+            imports=tuple(image.imports),
+        )
+        self._write(free, image, record)
+        return free + 1, image
 
     def release(self, image_id: int) -> None:
-        """Count one user less; the last takes the row with it."""
+        """Count one user less; with the last goes the image."""
         slot = image_id - 1
         row = self._rows[slot]
-        if row.users > 1:
-            self._write(slot, replace(row, users=row.users - 1))
+        if row.record.users > 1:
+            self._write(slot, row.image, replace(row.record, users=row.record.users - 1))
         else:
             del self._rows[slot]
             self._page.clear_image(slot)
+            row.image.close()
 
-    def _write(self, slot: int, row: ImageRecord) -> int:
-        self._rows[slot] = row
-        self._page.write_image(slot, row)
-        return row.id
+    def close(self) -> None:
+        """Close all images. The rows stay as they are."""
+        for row in self._rows.values():
+            row.image.close()
+
+    def _write(self, slot: int, image: Image, record: ImageRecord) -> None:
+        self._rows[slot] = _Row(image, record)
+        self._page.write_image(slot, record)

@@ -40,9 +40,13 @@ class Loaded:
         """The descriptors that an incarnation gets besides those of every one, by name."""
         return {} if self.initrd is None else self.initrd.extra()
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes of the instance's memory."""
+        return self.image.size + (self.initrd.size if self.initrd else 0)
+
     def close(self) -> None:
-        """Close what is its own."""
-        self.image.close()
+        """Close what is its own; the image is the table's."""
         if self.initrd is not None:
             self.initrd.close()
 

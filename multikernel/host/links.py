@@ -198,7 +198,7 @@ def _busy(name: str, within: float) -> Timeout:
 
 
 def _check_fits(instance: Instance, capacity: int) -> None:
-    image = instance.loaded.image.size if instance.loaded else 0
+    image = instance.loaded.size if instance.loaded else 0
     left = instance.memory - FIXED_MEMORY - image
     if capacity > left:
         raise ResourceError(

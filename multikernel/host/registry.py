@@ -116,9 +116,9 @@ class Registry:
         check_step(instance.name, instance.state, "load")
         _check_cmdline(image, cmdline)
         _check_fits(instance, image, initrd, self._pool.memory)
-        loaded = Loaded(image, self._images.take(image), cmdline, directory, initrd)
+        image_id, image = self._images.take(image, "unsigned")
         self._drop_image(instance)
-        instance.loaded = loaded
+        instance.loaded = Loaded(image, image_id, cmdline, directory, initrd)
         self.enter(instance, "loaded")
 
     def unload(self, instance: Instance) -> None:
@@ -173,6 +173,7 @@ class Registry:
             if instance.last is not None:
                 instance.last.close_pages()
             instance.drop_report()
+        self._images.close()
 
     def given_cpus(self) -> tuple[int, ...]:
         """The cpus that instances hold."""
@@ -185,8 +186,8 @@ class Registry:
 
     def _drop_image(self, instance: Instance) -> None:
         if instance.loaded is not None:
-            self._images.release(instance.loaded.image_id)
             instance.loaded.close()
+            self._images.release(instance.loaded.image_id)
             instance.loaded = None
 
     def _free_id(self, wanted: int | None) -> int:

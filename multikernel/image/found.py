@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .environment import versions
 from .image import Image
 from .source import Source
 
@@ -28,8 +29,11 @@ class Found:
     content: bytes
     files: Mapping[str, bytes]
 
-    def seal(self) -> Image:
+    def seal(self, *, search_hooks: bool) -> Image:
         """The image.
+
+        Args:
+            search_hooks: ask the import hooks of this process for the versions of what it imports, too.
 
         Raises:
             ImageError: the module to enter does not parse, or has no such function; or it is all too large.
@@ -45,4 +49,5 @@ class Found:
             module=self.module,
             origin=self.origin,
             path=self.path,
+            imports=versions(source.imports(self.module), self.path, search_hooks=search_hooks),
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from multikernel.errors import ImageError
@@ -14,6 +14,10 @@ from multikernel.errors import ImageError
 from . import sealed
 
 KINDS = ("script", "module", "pyz", "directory", "native")
+
+MOST_IMPORTS = 200
+"""Most modules that are listed as imported."""
+_LONGEST_IMPORT = 200  # characters
 
 MAX_IMAGE = 256 << 20
 """Most bytes that an image may have."""
@@ -35,6 +39,7 @@ class Image:
         size: bytes of the content.
         fd: a memfd with the content, sealed against every change; -1 once closed.
         path: what `sys.path` is in the instance; all absolute.
+        imports: what it takes from the environment: "NAME VERSION" each, modules and before them the interpreter.
     """
 
     kind: str
@@ -46,10 +51,20 @@ class Image:
     size: int
     fd: int
     path: list[str]
+    imports: list[str] = field(default_factory=list)
 
     @classmethod
     def make(
-        cls, content: bytes, *, kind: str, name: str, entry: str, module: str, origin: str, path: list[str]
+        cls,
+        content: bytes,
+        *,
+        kind: str,
+        name: str,
+        entry: str,
+        module: str,
+        origin: str,
+        path: list[str],
+        imports: Sequence[str] = (),
     ) -> Self:
         """Seal `content`.
 
@@ -65,7 +80,7 @@ class Image:
             )
         fd = sealed.seal(content, f"image:{name}", executable=kind == "native")
         digest = hashlib.sha256(content).hexdigest()
-        return cls(kind, name, entry, module, origin, digest, len(content), fd, path)
+        return cls(kind, name, entry, module, origin, digest, len(content), fd, path, list(imports[:MOST_IMPORTS]))
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any], fd: int) -> Self:
@@ -82,7 +97,7 @@ class Image:
 
     def describe(self) -> dict[str, Any]:
         """All of it but the descriptor, for `from_description`; JSON can hold it."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "fd"}
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "fd"}
 
     def content(self) -> bytes:
         """A copy of the content."""
@@ -114,7 +129,7 @@ class Image:
 
 def _check_description(description: Mapping[str, Any]) -> None:
     """Refuse fields that are missing, unknown, of a wrong type or out of range."""
-    wanted = [field.name for field in dataclasses.fields(Image) if field.name != "fd"]
+    wanted = [each.name for each in dataclasses.fields(Image) if each.name != "fd"]
     if set(description) != set(wanted):
         raise ImageError(f"the description of an image has {', '.join(wanted)}; this one: {', '.join(description)}")
     for name in ("kind", "name", "entry", "module", "origin", "digest"):
@@ -130,3 +145,16 @@ def _check_description(description: Mapping[str, Any]) -> None:
         raise ImageError(f"an image has at most {MAX_IMAGE} bytes, not {size!r}", limit=MAX_IMAGE)
     if not isinstance(path, list) or not all(isinstance(each, str) for each in path):
         raise ImageError("the description of an image has a path that is no list of texts")
+    imports = description["imports"]
+    if not isinstance(imports, list) or len(imports) > MOST_IMPORTS or not all(map(_is_import, imports)):
+        raise ImageError("the description of an image has imports that are no list of names and versions")
+
+
+def _is_import(text: object) -> bool:
+    return (
+        isinstance(text, str)
+        and len(text.split(" ")) == 2
+        and text.isprintable()
+        and "," not in text
+        and len(text) <= _LONGEST_IMPORT
+    )

@@ -6,11 +6,9 @@ loaded from the environment: the system's loader wants a file. So do caches and 
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 
 from multikernel.errors import ImageError
 
@@ -18,6 +16,7 @@ from . import archive
 from .files import read_one, read_tree
 from .found import Found
 from .image import MAX_IMAGE
+from .search import find
 
 
 def load(target: str, entry: str, *, name: str, path: list[str], search_hooks: bool) -> Found:
@@ -50,18 +49,6 @@ def load(target: str, entry: str, *, name: str, path: list[str], search_hooks: b
         files = {f"{top}.py": read_one(origin, name)}
     _check_contains(files, target, name)
     return Found("module", name, entry, target, origin, path, archive.pack(files), files)
-
-
-def find(top: str, path: Sequence[str], *, search_hooks: bool) -> ModuleSpec | None:
-    """Where the top-level module `top` is, without importing it."""
-    sys.path_importer_cache.clear()  # what was written a moment ago is meant
-    spec = PathFinder.find_spec(top, path)
-    if spec is None and search_hooks:
-        try:
-            spec = importlib.util.find_spec(top)
-        except (ImportError, ValueError):  # a module that somebody made by hand has no spec
-            return None
-    return spec
 
 
 def leads_to(target: str, file: str, path: Sequence[str], *, search_hooks: bool) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 
 from multikernel.errors import ImageError
+
+from .tops import is_the_instances
 
 MAIN_FILE = "__main__.py"
 MAIN_MODULE = "__mk_main__"
@@ -52,6 +55,35 @@ class Source:
             entry=entry,
             functions=there,
         )
+
+    def imports(self, module: str) -> set[str]:
+        """The top-level modules that importing `module` may need and the image does not have.
+
+        Those of the standard library do not count, nor what the library's own modules import. Imports inside of
+        functions do, and what no run ever reaches; imports by a name that is made at run time cannot be seen.
+        """
+        inside = {name.partition("/")[0].removesuffix(".py") for name in self._files if name.endswith(".py")}
+        needed: set[str] = set()
+        seen: set[str] = set()
+        todo = set(_with_parents(module))
+        while todo:
+            each = todo.pop()
+            seen.add(each)
+            top = each.partition(".")[0]
+            if top not in inside and top != MAIN_MODULE:
+                needed.add(top)
+                continue
+            file = file_of(each, self._files)
+            if file is None or (each != module and is_the_instances(top)):
+                continue
+            try:
+                tree = parse(self._files[file])
+            except SyntaxError:  # who imports it will be told
+                continue
+            package = each if file.endswith("/__init__.py") else each.rpartition(".")[0]
+            for name in _imported(tree, package):
+                todo.update(set(_with_parents(name)) - seen)
+        return needed - sys.stdlib_module_names - {"__main__", ""}
 
     def _parse(self, file: str) -> ast.Module:
         try:
@@ -124,6 +156,27 @@ def _of_module(body: list[ast.stmt]) -> Iterator[ast.AST]:
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
             todo.extend(ast.iter_child_nodes(node))
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """Names of modules, or of what may be one, in import statements anywhere."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")[: len(package.split(".")) - node.level + 1] if package else []
+                base = ".".join([*parts, *([base] if base else [])])
+            if base:
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    """The module, and the packages that it lies in."""
+    parts = module.split(".")
+    yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
 
 
 def _callables(tree: ast.Module) -> set[str]:

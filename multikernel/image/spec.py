@@ -44,11 +44,14 @@ def read(spec: str | Callable[..., Any], *, directory: str | None = None, path: 
             return native.load(spec, name=spec, directory=directory)
         target, entry = _split(spec)
         if _is_path(target):
-            return _at(os.path.normpath(os.path.join(directory, target)), entry, spec, absolute).seal()
-        return module.load(target, entry, name=spec, path=absolute, search_hooks=path is None).seal()
+            return _at(os.path.normpath(os.path.join(directory, target)), entry, spec, absolute).seal(
+                search_hooks=path is None
+            )
+        found = module.load(target, entry, name=spec, path=absolute, search_hooks=path is None)
+        return found.seal(search_hooks=path is None)
     if not callable(spec):
         raise TypeError(f'an image is text such as "server.py:main", or a function, not {type(spec).__name__}')
-    return _find_function(spec, absolute, search_hooks=path is None).seal()
+    return _find_function(spec, absolute, search_hooks=path is None).seal(search_hooks=path is None)
 
 
 def _is_path(target: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from multikernel._core import failure, ffi, lib
@@ -12,6 +12,8 @@ from multikernel.errors import CorruptLane
 from .mapping import Mapping
 from .objects import reopen
 from .records import ON_HANG, RESTARTS, STATES, End, ImageRecord, InstanceRecord, MachineRecord, Supervised
+
+_BETWEEN, _MORE = ", ", "..."  # texts of a list
 
 
 class MachinePage:
@@ -84,7 +86,9 @@ class MachinePage:
         c.id, c.size, c.users = record.id, record.size, record.users
         c.kind = _text(record.kind, 12)
         c.digest = record.digest.encode()[:64]
+        c.signature = _text(record.signature, ffi.sizeof(c.signature))
         c.name = _tail(record.name, ffi.sizeof(c.name))
+        c.imports = _list(record.imports, ffi.sizeof(c.imports))
         if lib.mk_py_write_image(self._open(), slot, c):
             raise ValueError(f"image slot {slot}: there are 0 to {lib.MK_IMAGES - 1}")
 
@@ -172,8 +176,19 @@ class MachineView:
         for slot in range(lib.MK_IMAGES):
             torn = _whole(lib.mk_py_read_image(self._open(), slot, c))
             if c.used:
-                kind, name, digest = _string(c.kind), _string(c.name), _string(c.digest)
-                found.append(ImageRecord(c.id, kind, name, c.size, digest, c.users, torn))
+                found.append(
+                    ImageRecord(
+                        id=c.id,
+                        kind=_string(c.kind),
+                        name=_string(c.name),
+                        size=c.size,
+                        digest=_string(c.digest),
+                        users=c.users,
+                        torn=torn,
+                        signature=_string(c.signature),
+                        imports=tuple(filter(None, _string(c.imports).split(_BETWEEN))),
+                    )
+                )
         return sorted(found, key=lambda image: image.id)
 
     def close(self) -> None:
@@ -229,6 +244,20 @@ def _text(text: str, room: int) -> bytes:
 def _tail(text: str, room: int) -> bytes:
     """As `_text`, keeping the end."""
     return _bytes(text)[-(room - 1) :].decode(errors="ignore").encode()
+
+
+def _list(texts: Sequence[str], room: int) -> bytes:
+    """`texts` in one text for a C array of `room` bytes; those that do not fit are "..."."""
+    room -= len(_BETWEEN) + len(_MORE) + 1
+    kept: list[bytes] = []
+    for each in texts:
+        text = _bytes(each)
+        room -= len(text) + len(_BETWEEN)
+        if room < 0:
+            kept.append(_MORE.encode())
+            break
+        kept.append(text)
+    return _BETWEEN.encode().join(kept)
 
 
 def _bytes(text: str) -> bytes:

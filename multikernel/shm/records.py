@@ -143,7 +143,9 @@ class InstanceRecord:
 class ImageRecord:
     """What the host says of an image.
 
-    users: instances that have it loaded; digest: SHA-256, hex; size: bytes; torn: as of `InstanceRecord`
+    users: instances that have it loaded; digest: SHA-256, hex; size: bytes; signature: id of the key by which it is
+    signed, "unsigned", or "unchecked" where the machine checks none; imports: what it takes from the environment,
+    "NAME VERSION" each, and "..." if there is more; torn: as of `InstanceRecord`
     """
 
     id: int
@@ -153,6 +155,8 @@ class ImageRecord:
     digest: str
     users: int = 0
     torn: bool = False
+    signature: str = "unsigned"
+    imports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,3 +32,26 @@ def test_a_run_and_a_load_take_an_initrd_by_path(cli, program, directory):
         cli("start", "web")
     finally:
         cli("shutdown", "-M", "one")
+
+
+def test_show_lists_the_images_with_who_has_and_who_runs_them(cli, program, directory):
+    (directory / "serves.py").write_text("import numpy\ndef main(kernel):\n    for _ in kernel.messages(): pass\n")
+    program("init", "-M", "one", "--memory", "64M")
+    try:
+        assert "no images" in cli("show", "--images").err
+        for name in ("web", "db"):
+            cli("create", name, "--shared", "--memory", "16M")
+            cli("load", name, "serves.py")
+        cli("start", "web")
+        [image] = cli("show", "--images", "--json").document["images"]
+        assert (image["kind"], image["name"], image["signature"]) == ("script", "serves.py", "unsigned")
+        assert (image["instances"], image["running"]) == (["web", "db"], ["web"])
+        assert [each["name"] for each in image["imports"]] == ["python", "numpy"]
+        header, row = cli("show", "--images").out.splitlines()
+        assert header.split()[:4] == ["ID", "KIND", "SIZE", "DIGEST"]
+        assert f"{image['digest'][:12]}  unsigned   web, db    web     serves.py  python 3." in row
+        assert cli("show", "db", "--json").document["instance"]["image"]["signature"] == "unsigned"
+        assert "--images shows those of the machine" in cli("show", "web", "--images", status=2).err
+        assert "it is active" in cli("unload", "web", status=1).err
+    finally:
+        cli("shutdown", "-M", "one")

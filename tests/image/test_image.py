@@ -112,6 +112,13 @@ def test_content_over_the_limit_is_refused():
         ("size", MAX_IMAGE + 1),
         ("path", "/"),
         ("path", [1]),
+        ("imports", "numpy 2.4"),
+        ("imports", [1]),
+        ("imports", ["numpy"]),
+        ("imports", ["numpy 2.4, other 1"]),
+        ("imports", ["numpy 2.4\n"]),
+        ("imports", [f"numpy {'1' * 200}"]),
+        ("imports", ["numpy 2.4"] * 201),
         ("extra", 1),
     ],
 )
@@ -121,7 +128,7 @@ def test_wrong_description_is_refused_and_the_descriptor_stays_the_callers(image
     assert image.content() == b"content"
 
 
-@pytest.mark.parametrize("field", ["kind", "name", "entry", "module", "origin", "digest", "size", "path"])
+@pytest.mark.parametrize("field", ["kind", "name", "entry", "module", "origin", "digest", "size", "path", "imports"])
 def test_description_with_a_field_missing_is_refused(image, field):
     description = image.describe()
     del description[field]
@@ -136,7 +143,10 @@ JSON = st.recursive(
 )
 
 
-@given(field=st.sampled_from(["kind", "name", "entry", "module", "origin", "digest", "size", "path"]), value=JSON)
+@given(
+    field=st.sampled_from(["kind", "name", "entry", "module", "origin", "digest", "size", "path", "imports"]),
+    value=JSON,
+)
 def test_any_description_is_refused_or_is_sound(field, value):
     with make() as image:
         try:

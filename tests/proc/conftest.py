@@ -29,7 +29,16 @@ from multikernel.shm.pages import (
 if TYPE_CHECKING:
     from multikernel.proc.watched import Watched
 
-IMAGE = ImageRecord(1, "script", "server.py:main", 1234, "ab" * 32, 1)
+IMAGE = ImageRecord(
+    id=1,
+    kind="script",
+    name="server.py:main",
+    size=1234,
+    digest="ab" * 32,
+    users=1,
+    signature="cd" * 8,
+    imports=("python 3.11.7", "numpy 2.4", "helper -"),
+)
 
 
 class World:

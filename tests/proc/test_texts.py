@@ -6,11 +6,12 @@ import os
 import re
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 import multikernel
-from multikernel._core import ffi
+from multikernel._core import ffi, lib
 from multikernel.resources.topology import Topology
 from multikernel.shm.pages import PHASES, Counters, End, ImageRecord, InstanceRecord
 from multikernel.units import parse_cpus
@@ -62,14 +63,19 @@ def parse_table(text: str) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def parse_kimages(text: str) -> list[tuple[int, str, int, str, int, str]]:
+def parse_kimages(text: str) -> list[dict[str, Any]]:
     header, rule, *rows = text.splitlines()
-    assert header.split() == ["MK_ID", "Type", "Size", "Digest", "Users", "Name"]
+    columns = ["MK_ID", "Type", "Size", "Digest", "Signature", "Loaded", "Running", "Imports", "Name"]
+    assert header.split() == columns
     assert set(rule) == {"-", " "}
     found = []
     for row in rows:
-        number, kind, size, digest, users, name = row.split(maxsplit=5)
-        found.append((int(number), kind, int(size), digest, int(users), unescaped(name)))
+        its: dict[str, Any] = dict(zip(columns, row.split(maxsplit=len(columns) - 1), strict=True))
+        for number in ("MK_ID", "Size"):
+            its[number] = int(its[number])
+        for words in ("Loaded", "Running", "Imports"):
+            its[words] = [] if its[words] == "-" else [unescaped(each) for each in its[words].split(",")]
+        found.append(its | {"Name": unescaped(its["Name"])})
     return found
 
 
@@ -85,7 +91,7 @@ def test_version(busy):
     assert match
     assert match.groups() == (
         multikernel.__version__,
-        "1",
+        str(lib.MK_ABI_VERSION),
         "demo",
         str(os.getpid()),
         "ephemeral",
@@ -154,8 +160,23 @@ def test_interrupts_of_long_names_and_counts_stay_in_their_columns(world):
 
 
 def test_kimages(busy):
-    assert parse_kimages(busy.proc["kimages"]) == [(1, "script", 1234, "ab" * 32, 1, "server.py:main")]
-    assert busy.proc.snapshot("kimages")[0]["instances"] == ["web"]
+    busy.record(InstanceRecord(2, "my db, too", "loaded", image=1))
+    assert parse_kimages(busy.proc["kimages"]) == [
+        {
+            "MK_ID": 1,
+            "Type": "script",
+            "Size": 1234,
+            "Digest": "ab" * 32,
+            "Signature": "cd" * 8,
+            "Loaded": ["web", "my db, too"],
+            "Running": ["web"],
+            "Imports": ["python=3.11.7", "numpy=2.4", "helper=-"],
+            "Name": "server.py:main",
+        }
+    ]
+    values = busy.proc.snapshot("kimages")[0]
+    assert (values["instances"], values["running"]) == (["web", "my db, too"], ["web"])
+    assert values["imports"][1:] == [{"name": "numpy", "version": "2.4"}, {"name": "helper", "version": "-"}]
     busy.page.clear_image(0)
     assert busy.proc["kimages"] == "No kimages loaded\n"
 
@@ -239,7 +260,7 @@ def test_no_value_can_look_like_a_line_of_its_own(world):
     assert unescaped(its["Image"]) == name
     assert unescaped(its["LastEnd"]) == "x\nPid:\t1"
     assert unescaped(parse_pairs(world.proc["instances/web/image"])["Name"]) == name
-    assert parse_kimages(world.proc["kimages"])[0][5] == name
+    assert parse_kimages(world.proc["kimages"])[0]["Name"] == name
 
 
 def test_cmdline_is_as_it_was_given(busy):
@@ -253,7 +274,9 @@ def test_image(busy):
         "Type": "script",
         "Size": "1234 bytes",
         "Digest": "ab" * 32,
+        "Signature": "cd" * 8,
         "Users": "1",
+        "Imports": "python 3.11.7, numpy 2.4, helper -",
         "Name": "server.py:main",
     }
     assert busy.proc["instances/my db/image"] == "No kimage loaded\n"

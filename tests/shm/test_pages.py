@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from multikernel._core import ffi, lib
 from multikernel.errors import CorruptLane
@@ -137,12 +139,31 @@ def test_instances_are_listed_by_id_and_cleared_ones_are_gone(page, view):
 
 def test_images_are_listed_by_id_wherever_they_lie(page, view):
     first = ImageRecord(1, "script", "server.py:main", 2**33, "ab" * 32, 2)
-    second = ImageRecord(2, "module", "pkg.mod:main", 10, "cd" * 32)
+    second = ImageRecord(
+        2, "module", "pkg.mod:main", 10, "cd" * 32, signature="ef" * 8, imports=("python 3.11.7", "x -")
+    )
     page.write_image(127, first)
     page.write_image(0, second)
     page.write_image(1, ImageRecord(3, "script", "x", 1, "00" * 32))
     page.clear_image(1)
     assert view.images() == [first, second]
+
+
+@given(st.lists(st.integers(1, 60), max_size=60))
+def test_imports_of_an_image_are_listed_whole_as_far_as_they_fit(lengths):
+    imports = tuple(f"{'é' * (length // 2)}x 1.0" for length in lengths)
+    with ExitStack() as undo:
+        page = MachinePage.create("imports")
+        undo.callback(page.close)
+        view = MachineView(page.fd)
+        undo.callback(view.close)
+        page.write_image(0, ImageRecord(1, "script", "x", 1, "", imports=imports))
+        [image] = view.images()
+    if len(", ".join(imports).encode()) <= 1000:
+        assert image.imports == imports
+    elif image.imports != imports:
+        assert image.imports == (*imports[: len(image.imports) - 1], "...")
+        assert len(", ".join(imports[: len(image.imports)]).encode()) > 1000
 
 
 @pytest.mark.parametrize("number", [0, 512])

@@ -284,15 +284,19 @@ struct mk_instance_slot {
 	_Alignas(4096) char end[0];
 };
 
+#define MK_IMPORTS_SIZE 1024
+
 /* Written by the host: one image. */
 struct mk_image_record {
 	uint32_t used;
 	uint32_t id;
-	uint64_t size;   /* bytes */
-	uint32_t users;  /* instances that have it loaded */
-	char kind[12];   /* "script", "module" */
-	char digest[65]; /* SHA-256, hex */
+	uint64_t size;      /* bytes */
+	uint32_t users;     /* instances that have it loaded */
+	char kind[12];      /* "script", "module", "pyz", "directory", "native" */
+	char digest[65];    /* SHA-256, hex */
+	char signature[24]; /* id of the key by which it is signed, "unsigned", or "unchecked" */
 	char name[MK_NAME_SIZE + 27];
+	char imports[MK_IMPORTS_SIZE]; /* "NAME VERSION, ...", as many as fit; then "..." */
 };
 
 struct mk_image_slot {
@@ -350,7 +354,7 @@ _Static_assert(offsetof(struct mk_status, ipi) == 384, "status.ipi");
 _Static_assert(offsetof(struct mk_status, links) == 896, "status.links");
 _Static_assert(sizeof(struct mk_console_line) == 16, "console line");
 _Static_assert(sizeof(struct mk_instance_slot) == 8192, "instance slot");
-_Static_assert(sizeof(struct mk_image_slot) <= 512, "image slot");
+_Static_assert(sizeof(struct mk_image_slot) == 2488, "image slot");
 _Static_assert(offsetof(struct mk_machine, instances) % 4096 == 0, "instances begin on a page");
 _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "atomics carry no lock");
 

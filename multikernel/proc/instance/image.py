@@ -27,7 +27,9 @@ def text(seen: Seen) -> str:
             ("Type", line(its["kind"])),
             ("Size", f"{its['size']} bytes"),
             ("Digest", line(its["digest"])),
+            ("Signature", line(its["signature"])),
             ("Users", its["users"]),
+            ("Imports", ", ".join(f"{line(each['name'])} {line(each['version'])}" for each in its["imports"]) or None),
             ("Name", line(its["name"])),
         )
     )
