@@ -40,6 +40,8 @@ class AsyncSide:
         self._inbox = inbox
         self._verdict_is_out = verdict_is_out
         self._sending = tasks_of(sender)
+        self.heard: Callable[[], object] | None = None
+        """Called after each call of the receiving end, for who serves it besides."""
         inbox.on_sorted = tasks_of(receiver).wake  # one task may take what another waits for
 
     async def receive(self) -> Message:
@@ -61,6 +63,8 @@ class AsyncSide:
         """The receiving end has read the socket: what was the sending one's may have been there."""
         if self._sending and not self._sender.closed:
             self._sender.settle()
+        if self.heard is not None:
+            self.heard()
 
     async def _done(self, attempt: Callable[[], T | None], lane: LaneSender | LaneReceiver, *, alone: bool = True) -> T:
         def attempt_and_settle() -> T | None:

@@ -462,6 +462,19 @@ class Link:
         """The C end that receives, for a wait set; valid until `close`."""
         return self._receiver.end
 
+    @property
+    def waits(self) -> bool:
+        """Whether a look at it is worth its while. No system call."""
+        try:
+            return self._inbox.waits
+        except (Closed, NotOwner):  # it was closed here; or a view of it is open
+            return False
+
+    def in_asyncio(self, heard: Callable[[], object]) -> int:
+        """Be served by an event loop: its descriptor. `heard` is called after each call that may have received."""
+        self._aio().heard = heard
+        return self._receiver.fileno()
+
     def waits_on(self) -> tuple[LaneReceiver, ...]:
         """The lanes to wait for, for `wait`: inside an instance the host's is one of them."""
         if self._keeper is None:
@@ -503,10 +516,13 @@ class Link:
         """
         if not self._inbox.waits:
             return None
-        if copy:
-            message = self._inbox.next(AT_ONCE, hold=True)
-            return None if message is None else (message, self._inbox.done)
-        found = self._inbox.look(AT_ONCE)
+        try:
+            if copy:
+                message = self._inbox.next(AT_ONCE, hold=True)
+                return None if message is None else (message, self._inbox.done)
+            found = self._inbox.look(AT_ONCE)
+        finally:
+            self._settle_sender()
         if found is None:
             return None
         try:

@@ -13,9 +13,11 @@ Nothing has to be undone on the way: whatever fails, the process ends, and the s
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import faulthandler
+import inspect
 import os
 import socket
 import sys
@@ -37,7 +39,11 @@ if TYPE_CHECKING:
 
     from multikernel.kernel.manifest import Manifest
 
-_HIDDEN = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen ")
+_HIDDEN = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    "<frozen ",
+    os.path.dirname(asyncio.__file__) + os.sep,
+)
 
 
 class _Ended(NamedTuple):
@@ -184,7 +190,10 @@ def _finish_at_exit(console: Console) -> None:
 
 def _run_main(main: Callable[[Kernel], Any], kernel: Kernel) -> _Ended:
     try:
-        return _Ended("returned", _exit_status(main(kernel)))
+        result = main(kernel)
+        if inspect.iscoroutine(result):
+            result = asyncio.run(kernel.run(result))
+        return _Ended("returned", _exit_status(result))
     except SystemExit as error:
         return _exited(error.code)
     except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too: it has ended, and the host is told how

@@ -42,6 +42,9 @@ class HostSide:
         self._on_push = on_push
         self._ready = False
         self._request = 0
+        self._asked: dict[
+            int, Callable[[dict[str, Any], list[int]], None]
+        ] = {}  # who waits for an answer, by its number
 
     def ready(self) -> None:
         """Say that the instance can serve now. Once; after that it does nothing."""
@@ -75,24 +78,38 @@ class HostSide:
 
         Two that connect to each other would wait for each other otherwise.
         """
+        answers: list[tuple[dict[str, Any], list[int]]] = []
+        number = self.begin(document, fds, lambda answer, got: answers.append((answer, got)))
+        until = deadline(timeout + 5)  # the host says it first
+        try:
+            while not answers:
+                received = self.control.receive(timeout=max(0.001, (until - time.monotonic_ns()) / 1e9))
+                if received is not None:
+                    self._take(*received)
+        finally:
+            self._asked.pop(number, None)
+        answer, got = answers[0]
+        if "failed" in answer:
+            close_all(got)
+            raise from_wire(answer["failed"])
+        return answer["ok"], got
+
+    def begin(
+        self, document: dict[str, Any], fds: list[int], on_answer: Callable[[dict[str, Any], list[int]], None]
+    ) -> int:
+        """Send a request; its answer, with descriptors that are the callee's, goes to `on_answer` when it is taken."""
         self._request += 1
         self.control.send(document | {"id": self._request}, fds)
-        until = deadline(timeout + 5)  # the host says it first
-        while True:
-            received = self.control.receive(timeout=max(0.001, (until - time.monotonic_ns()) / 1e9))
-            if received is None:
-                continue
-            answer, got = received
-            if answer.get("answer") != self._request:
-                self._take(answer, got)
-                continue
-            if "failed" in answer:
-                close_all(got)
-                raise from_wire(answer["failed"])
-            return answer["ok"], got
+        self._asked[self._request] = on_answer
+        return self._request
 
     def _take(self, document: dict[str, Any], fds: list[int]) -> None:
-        if document.get("answer") is not None:  # to a request that was given up
-            close_all(fds)
+        number = document.get("answer")
+        if number is None:
+            self._on_push(document, fds)
             return
-        self._on_push(document, fds)
+        on_answer = self._asked.pop(number, None)
+        if on_answer is None:  # to a request that was given up
+            close_all(fds)
+        else:
+            on_answer(document, fds)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from multikernel.shm.lane_receiver import LaneReceiver
     from multikernel.shm.pages import MachineView, StatusPage
 
+    from .aio import AsyncLoop
     from .manifest import Manifest
 
 
@@ -53,6 +54,8 @@ class Links:
         self._all: list[Link] = []
         self._handlers: dict[int, list[IpiHandler]] = {}
         self._next = 0  # the link whose turn it is
+        self.asyncio: AsyncLoop | None = None
+        """Of an asynchronous image."""
 
     def __iter__(self) -> Iterator[Link]:
         return iter(list(self._all))  # a handler may close one meanwhile
@@ -78,17 +81,39 @@ class Links:
 
     def connect(self, name: str, capacity: int | str, timeout: float) -> Link:
         """A link to another instance. See `Kernel.connect`."""
+        self.check_may_wait("await kernel.aconnect(...)")
         half = LinkHalf.create(_power_of_two(parse_size(capacity)), self._id, self._epoch)
         try:
-            answer, fds = self.host.ask(
-                {"verb": "connect", "to": name, "capacity": half.capacity, "timeout": timeout},
-                half.descriptors(),
-                timeout,
-            )
+            answer = self.host.ask(_request_for(half, name, timeout), half.descriptors(), timeout)
         except BaseException:
             half.close()
             raise
-        return self._attach(half, answer, fds)
+        return self._attach(half, *answer)
+
+    async def aconnect(self, name: str, capacity: int | str, timeout: float) -> Link:  # noqa: ASYNC109 as `connect`
+        """The same in asyncio. See `Kernel.aconnect`."""
+        half = LinkHalf.create(_power_of_two(parse_size(capacity)), self._id, self._epoch)
+        try:
+            answer = await self.aio().ask(_request_for(half, name, timeout), half.descriptors(), timeout)
+        except BaseException:
+            half.close()
+            raise
+        return self._attach(half, *answer)
+
+    def aio(self) -> AsyncLoop:
+        """The loop of an asynchronous image; RuntimeError: this image is none."""
+        if self.asyncio is None:
+            raise RuntimeError(
+                "this is for an `async def main(kernel)`, which runs under asyncio; this main is a plain one"
+            )
+        return self.asyncio
+
+    def check_may_wait(self, instead: str) -> None:
+        """Refuse a call that would keep the event loop of an asynchronous image from running. RuntimeError says so."""
+        if self.asyncio is not None:
+            raise RuntimeError(
+                f"this call waits, and nothing else would run meanwhile: in an `async def main` use {instead}"
+            )
 
     def on_ipi(self, vector: int, handler: IpiHandler) -> None:
         """Call `handler(vector, count)` for IPIs of `vector` by any link."""
@@ -114,11 +139,13 @@ class Links:
 
     def sleep(self, link: Link, until: int) -> bool:
         """Wait for one link, serving host and timers meanwhile; the others are looked at later. False: time is up."""
+        self.check_may_wait("await link.arecv(), arequest(...), `async for`")
         self.host.serve()
         return self.loop.sleep_for(link, until)
 
     def waits_on(self) -> LaneReceiver:
         """The host lane, for who waits for more than one link by `wait`."""
+        self.check_may_wait("tasks that await link.arecv(), or kernel.messages()")
         return self.host.lane.lane
 
     def next_due(self) -> int:
@@ -134,6 +161,8 @@ class Links:
         if link in self._all:
             self._all.remove(link)
             self.loop.remove(link)
+            if self.asyncio is not None:
+                self.asyncio.forget(link)
 
     # --- inside
 
@@ -156,10 +185,12 @@ class Links:
         )
         try:
             self.loop.add(link)
+            self._all.append(link)
+            if self.asyncio is not None:
+                self.asyncio.watch(link)
         except BaseException:
             link.close()
             raise
-        self._all.append(link)
         return link
 
     def _offered(self, document: dict[str, Any], fds: list[int]) -> None:
@@ -178,6 +209,10 @@ class Links:
             self._attach(half, document, fds)
         except (CorruptLane, OSError) as error:  # what another instance brought ends nothing here: it sees Closed
             self._log(f"a link to {document['peer_name']} was refused: {error}", 3)
+
+
+def _request_for(half: LinkHalf, name: str, timeout: float) -> dict[str, Any]:
+    return {"verb": "connect", "to": name, "capacity": half.capacity, "timeout": timeout}
 
 
 def _power_of_two(n: int) -> int:

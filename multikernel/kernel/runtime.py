@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 from multikernel._core import ffi, lib
@@ -66,8 +66,8 @@ class Kernel:
 
     # --- messages
 
-    def messages(self, *, copy: bool = True, timeout: float | None = None) -> Iterator[Message]:
-        """Every link's messages, in turn, until the host asks for a halt.
+    def messages(self, *, copy: bool = True, timeout: float | None = None) -> Messages:
+        """Every link's messages, in turn, until the host asks for a halt: `for`, or `async for` in an `async def main`.
 
         A message counts as dealt with when the next one is asked for (by this loop, or by a `recv` or `request` on the
         same link): should this incarnation die before, it is still there for the next.
@@ -79,7 +79,15 @@ class Kernel:
 
         Raises:
             BufferError: with copy=False, something made from a payload is alive when the next message is asked for.
+            RuntimeError: `for` in an asynchronous main, or `async for` in another.
         """
+        return Messages(
+            lambda: self._messages(copy=copy, timeout=timeout),
+            lambda: self._links.aio().messages(copy=copy, timeout=timeout),
+        )
+
+    def _messages(self, *, copy: bool, timeout: float | None) -> Iterator[Message]:
+        self._links.check_may_wait("`async for message in kernel.messages()`")
         until = deadline(timeout)
         while True:
             taken = self._links.take_next(copy=copy)
@@ -122,12 +130,29 @@ class Kernel:
         service = Service(*objects)
         service.check_plain()
         for message in self.messages():
-            if service.handle(message):
-                continue
-            if other is not None:
-                other(message)
-            else:
-                self.log("dropped a message that is no call", level=4, sender=message.sender, type=f"{message.type:#x}")
+            if not service.handle(message):
+                self._other(message, other)
+
+    async def aserve(self, *objects: object, other: Callable[[Message], object] | None = None) -> None:
+        """As `serve`, in an `async def main`: each call is a task, so that one that waits holds up nobody.
+
+        A call is cancelled at its deadline, or when its caller asks; all are, at the end of this one.
+        """
+        from multikernel.ipi.service import Service
+
+        service = Service(*objects)
+        try:
+            async for message in self.messages():
+                if not service.start(message):
+                    self._other(message, other)
+        finally:
+            await service.finish()
+
+    def _other(self, message: Message, other: Callable[[Message], object] | None) -> None:
+        if other is not None:
+            other(message)
+        else:
+            self.log("dropped a message that is no call", level=4, sender=message.sender, type=f"{message.type:#x}")
 
     # --- interrupts
 
@@ -193,6 +218,7 @@ class Kernel:
         Raises:
             OSError: the descriptor is not open.
         """
+        self._links.check_may_wait("asyncio's own: loop.add_reader, streams")
         number = descriptor(fd)
         until = deadline(timeout)
         fds = ffi.new("struct pollfd[2]")
@@ -221,6 +247,10 @@ class Kernel:
         """
         return self._links.connect(name, capacity, timeout)
 
+    async def aconnect(self, name: str, *, capacity: int | str = "1M", timeout: float = 30.0) -> Link:  # noqa: ASYNC109 the host's as well
+        """As `connect`, in an `async def main`: everything else goes on meanwhile."""
+        return await self._links.aconnect(name, capacity, timeout)
+
     # --- the host
 
     def ready(self) -> None:
@@ -248,6 +278,34 @@ class Kernel:
             raise ValueError(f"level {level!r}: syslog has 0 (emergency) to 7 (debug)")
         self._console.write(f"{with_fields(text.removesuffix(chr(10)), fields)}\n", level)
 
+    async def run(self, main: Coroutine[Any, Any, Any]) -> Any:
+        """Be the loop of an asynchronous `main`: for who boots an image. Returns what that returns."""
+        from .aio import AsyncLoop
+
+        self._links.asyncio = AsyncLoop(self._links, self._loop.serve)
+        return await self._links.asyncio.run(main)
+
     def close(self) -> None:
         """Close all links. Called when `main` has returned."""
         self._links.close()
+
+
+class Messages:
+    """An iteration over messages; made by `Kernel.messages`."""
+
+    __slots__ = ("_aiter", "_begin", "_iter")
+
+    def __init__(self, begin: Callable[[], Iterator[Message]], abegin: Callable[[], AsyncIterator[Message]]) -> None:
+        self._begin, self._aiter = begin, abegin
+        self._iter: Iterator[Message] | None = None
+
+    def __iter__(self) -> Iterator[Message]:
+        if self._iter is None:
+            self._iter = self._begin()
+        return self._iter
+
+    def __next__(self) -> Message:
+        return next(iter(self))
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self._aiter()
