@@ -18,7 +18,7 @@ CORE := setup.py $(filter-out %/_native.c %/hot_docs.h,$(wildcard multikernel/_c
 	multikernel/_core/*.[ch] csrc/*.[ch] csrc/include/multikernel/*.h))
 SHELL_SCRIPTS := .ci/run $(wildcard scripts/* csrc/tests/run csrc/model/run)
 
-.PHONY: help setup demo test test-c test-sanitized bench bench-c compare lint types check format lock clean
+.PHONY: help setup demo test test-c test-python test-cffi test-sanitized bench bench-c compare lint types check format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 10
@@ -28,9 +28,13 @@ setup: $(VENV)/.package ## make .venv: the package, its C core, and the tools of
 demo: setup ## run the demo (ARGS="--cpus 0-1")
 	@$(VENV)/bin/multikernel demo $(ARGS)
 
-test: setup test-c ## run every test, C and Python (ARGS="-k ring" for pytest)
+test: setup test-c test-python test-cffi ## run every test, C and Python (ARGS="-k ring" for pytest)
+
+test-python: setup
 	@$(PY) -m pytest $(ARGS)
-	@[ -n "$(ARGS)" ] || MULTIKERNEL_HOT_CALLS=cffi $(PY) -m pytest -q tests/core tests/shm # again, without the extension
+
+test-cffi: setup # those of rings again, without the extension
+	@[ -n "$(ARGS)" ] || MULTIKERNEL_HOT_CALLS=cffi $(PY) -m pytest -q tests/core tests/shm
 
 test-c: ## run the C core's tests: plain, with ASan and UBSan, with TSan; and its models
 	@scripts/prerequisites $(PYTHON) >/dev/null
@@ -66,9 +70,7 @@ types: setup ## check the package's types
 	@$(PY) -m mypy
 
 check: ## what CI runs
-	@$(MAKE) test
-	@$(MAKE) test-sanitized
-	@$(MAKE) lint types
+	@.ci/run
 
 format: setup ## bring Python and C sources into form
 	@$(PY) -m ruff format .

@@ -18,6 +18,7 @@ struct mk_follower {
 	unsigned char *bytes;
 	uint64_t room;
 	unsigned first, count;
+	unsigned looked;                        /* of those, from the first on: mk_follower_release */
 	struct copied ahead[MK_FOLLOWER_AHEAD]; /* [first, count): whole, and not given out yet */
 };
 
@@ -194,11 +195,11 @@ static int try_ahead(struct mk_follower *f)
 	return 1;
 }
 
-int mk_follower_take(struct mk_follower *f, struct mk_message *messages, unsigned limit, uint64_t *missed)
+int mk_follower_look(struct mk_follower *f, struct mk_message *messages, unsigned limit, uint64_t *missed)
 {
 	unsigned n = 0;
-	uint64_t bytes = 0;
 
+	f->looked = 0;
 	for (unsigned tries = 0; f->first == f->count; tries++) {
 		int result = tries < TRIES ? f->rx->end.stop : -EINTR;
 
@@ -208,13 +209,72 @@ int mk_follower_take(struct mk_follower *f, struct mk_message *messages, unsigne
 			return result;
 	}
 	*missed = f->missed;
-	f->missed = 0;
-	while (n < limit && f->first < f->count) {
-		messages[n] = f->ahead[f->first].message;
-		f->rx->tail = f->rx->next = f->ahead[f->first++].end;
-		bytes += messages[n++].length;
-	}
-	mk_count(&f->rx->end.counters->received, n);
-	mk_count(&f->rx->end.counters->received_bytes, bytes);
+	for (; n < limit && f->first + n < f->count; n++)
+		messages[n] = f->ahead[f->first + n].message;
+	f->looked = n;
 	return (int)n;
+}
+
+void mk_follower_release(struct mk_follower *f)
+{
+	uint64_t bytes = 0;
+
+	if (!f->looked)
+		return;
+	for (unsigned n = 0; n < f->looked; n++)
+		bytes += f->ahead[f->first + n].message.length;
+	f->first += f->looked;
+	f->rx->tail = f->rx->next = f->ahead[f->first - 1].end;
+	f->missed = 0;
+	mk_count(&f->rx->end.counters->received, f->looked);
+	mk_count(&f->rx->end.counters->received_bytes, bytes);
+	f->looked = 0;
+}
+
+int mk_follower_take(struct mk_follower *f, struct mk_message *messages, unsigned limit, uint64_t *missed)
+{
+	int result = mk_follower_look(f, messages, limit, missed);
+
+	mk_follower_release(f);
+	return result;
+}
+
+/* Walk from record to record as F1 to F3 do, and copy nothing but lengths. @return false: overtaken, nothing is known */
+static bool walk(const struct mk_follower *f, uint64_t *count)
+{
+	const struct mk_receiver *rx = f->rx;
+	uint64_t head = mk_load_acquire(&rx->peer->head);     /* F1, pairs with B3 */
+	uint64_t oldest = mk_load_acquire(&rx->peer->oldest); /* F1, pairs with B1 */
+	uint64_t begin = f->count > f->first ? f->ahead[f->count - 1].end : rx->next, at;
+
+	if ((int64_t)(oldest - begin) > 0)
+		begin = oldest;
+	*count = 0;
+	/* Overtaken, or input that mk_follower_look refuses. */
+	if (head - begin > rx->end.mask + 1 || (head | begin) % MK_RECORD_ALIGN)
+		return false;
+	for (at = begin; head - at >= sizeof(struct mk_record);) {
+		struct mk_record header;
+		uint64_t size;
+
+		mk_get_words(&header, rx->data + (at & rx->end.mask), sizeof(header));
+		size = mk_record_size(header.length);
+		if (size > head - at)
+			break;
+		at += size;
+		++*count;
+	}
+	mk_fence_acquire(); /* F2, pairs with B2 */
+	/* F3, pairs with B1. A record that cannot be, and was not overtaken, ends the count as it ends the lane. */
+	return (int64_t)(mk_load_relaxed(&rx->peer->oldest) - begin) <= 0;
+}
+
+uint64_t mk_follower_waiting(const struct mk_follower *f)
+{
+	uint64_t count = 0;
+
+	if (!f->rx->end.stop)
+		for (unsigned tries = 0; tries < TRIES && !walk(f, &count); tries++)
+			count = 0;
+	return f->count - f->first + count;
 }

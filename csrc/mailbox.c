@@ -231,6 +231,12 @@ int mk_mailbox_peek(struct mk_mailbox *box, struct mk_message *messages, unsigne
 	return box->count || box->watched ? -EAGAIN : -EPIPE;
 }
 
+void mk_mailbox_remind(struct mk_mailbox *box)
+{
+	box->looked = 0;
+	box->peeks = PEEKS_PER_CLOCK - 1;
+}
+
 void mk_mailbox_release(struct mk_mailbox *box)
 {
 	if (box->peeked)
@@ -245,6 +251,23 @@ void mk_mailbox_unpeek(struct mk_mailbox *box)
 	box->peeked = NULL;
 }
 
+uint64_t mk_mailbox_waiting(const struct mk_mailbox *box)
+{
+	uint64_t count = 0;
+
+	for (unsigned i = 0; i < box->count; i++)
+		count += mk_waiting(box->lanes[i].rx);
+	return count;
+}
+
+bool mk_mailbox_over(const struct mk_mailbox *box)
+{
+	for (unsigned i = 0; i < box->count; i++)
+		if (!mk_end_gone(&box->lanes[i].rx->end, true))
+			return false;
+	return !box->watched;
+}
+
 /* --- waiting ------------------------------------------------------------------------------------------------------ */
 
 int mk_mailbox_wait(struct mk_mailbox *box, int64_t timeout_ns, bool goes_on)
@@ -255,10 +278,8 @@ int mk_mailbox_wait(struct mk_mailbox *box, int64_t timeout_ns, bool goes_on)
 	if (mk_wait_set_ends(box->set, &ends) && !goes_on)
 		ends[0]->signals_seen = false;
 	result = mk_wait_set_wait(box->set, timeout_ns);
-	if (result == 0) { /* a watched descriptor: the next peek says so */
-		box->looked = 0;
-		box->peeks = PEEKS_PER_CLOCK - 1;
-	}
+	if (result == 0) /* a watched descriptor */
+		mk_mailbox_remind(box);
 	return result == -EINVAL ? -EPIPE : result > 0 ? 0 : result;
 }
 

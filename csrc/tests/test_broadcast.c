@@ -389,6 +389,58 @@ static void what_was_missed_is_counted(void)
 	cast_close(&c);
 }
 
+static void what_was_looked_at_and_not_released_comes_again(void)
+{
+	struct cast c = claimed(true);
+	struct mk_follower *f = follower(&c);
+	struct mk_message m[3];
+	uint64_t missed = 0, first;
+
+	for (uint64_t i = 0; i < 5000; i++)
+		CHECK_EQ(cast_number(c.tx, i), 0);
+	CHECK_EQ(mk_follower_look(f, m, 3, &missed), 3);
+	first = missed;
+	check(&m[0], first);
+	for (uint64_t i = 5000; i < 10000; i++) /* what was copied is not overtaken */
+		CHECK_EQ(cast_number(c.tx, i), 0);
+	CHECK_EQ(mk_follower_look(f, m, 2, &missed), 2);
+	CHECK_EQ(missed, first); /* nothing was received since */
+	check(&m[1], first + 1);
+	mk_follower_release(f);
+	mk_follower_release(f); /* nothing more was looked at */
+	CHECK_EQ(mk_follower_take(f, m, 1, &missed), 1);
+	CHECK_EQ(missed, 0);
+	check(&m[0], first + 2);
+	mk_follower_free(f);
+	cast_close(&c);
+}
+
+static void as_many_wait_as_can_be_taken(void)
+{
+	struct cast c = claimed(true);
+	struct mk_follower *f = follower(&c);
+	struct random r = random_from(3);
+	static unsigned char bytes[CAPACITY];
+
+	CHECK_EQ(mk_follower_waiting(f), 0);
+	for (unsigned i = 0; i < 2000; i++) {
+		struct mk_message m;
+		uint64_t missed, waiting;
+
+		for (uint64_t n = below(&r, 40); n > 0; n--) {
+			CHECK_EQ(mk_broadcast_put(c.tx, bytes, below(&r, 300)), 0);
+			mk_broadcast_publish(c.tx);
+		}
+		waiting = mk_follower_waiting(f);
+		for (uint64_t n = below(&r, 20); n > 0 && waiting > 0; n--, waiting--)
+			CHECK_EQ(mk_follower_take(f, &m, 1, &missed), 1);
+		CHECK_EQ(mk_follower_waiting(f), waiting);
+		CHECK_EQ(mk_follower_take(f, &m, 1, &missed), waiting ? 1 : -EAGAIN);
+	}
+	mk_follower_free(f);
+	cast_close(&c);
+}
+
 static void a_receiver_made_late_counts_from_there(void)
 {
 	struct cast c = claimed(true);
@@ -897,7 +949,9 @@ static void words_that_cannot_be_quarantine_it(void)
 		forge_record(&f, lies[i].oldest & ~7ULL, lies[i].length, lies[i].id);
 		mk_store_release(&f.page->oldest, lies[i].oldest);
 		mk_store_release(&f.page->head, lies[i].head);
+		CHECK(mk_follower_waiting(follower) <= CAPACITY / sizeof(struct mk_record));
 		CHECK_EQ(taken(follower), -EBADMSG);
+		CHECK_EQ(mk_follower_waiting(follower), 0);
 		CHECK_EQ(mk_follower_receiver(follower)->end.bad, lies[i].bad);
 		mk_store_release(&f.page->oldest, 0);
 		mk_store_release(&f.page->head, 0);
@@ -1010,6 +1064,8 @@ static const struct test tests[] = {
 	TEST(a_receiver_that_lies_is_cut_off_and_the_others_go_on),
 	TEST(the_sender_is_one_processs),
 	TEST(what_was_missed_is_counted),
+	TEST(what_was_looked_at_and_not_released_comes_again),
+	TEST(as_many_wait_as_can_be_taken),
 	TEST(a_receiver_made_late_counts_from_there),
 	TEST(records_of_every_size_up_to_half_the_ring_are_followed),
 	TEST(a_batch_larger_than_the_ring_leaves_something_at_any_time),

@@ -172,6 +172,36 @@ static void what_was_not_released_comes_again(void)
 	mk_mailbox_free(box);
 }
 
+static void what_waits_is_counted_and_who_could_send(void)
+{
+	struct mk_mailbox *box = new_box();
+	struct mk_sender *a = join(box, 0), *b = join(box, 1);
+	struct mk_message m[4];
+	uint32_t number;
+	int door[2];
+
+	CHECK_EQ(pipe(door), 0);
+	CHECK_EQ(mk_mailbox_watch(box, door[0]), 0);
+	CHECK_EQ(mk_mailbox_waiting(box), 0);
+	for (uint64_t i = 0; i < 5; i++)
+		send_number(a, i);
+	send_number(b, 5);
+	CHECK_EQ(mk_mailbox_waiting(box), 6);
+	CHECK_EQ(mk_mailbox_peek(box, m, 4, &number), 4);
+	CHECK_EQ(mk_mailbox_waiting(box), 2);
+	mk_mailbox_unpeek(box);
+	CHECK_EQ(mk_mailbox_waiting(box), 6);
+	mk_sender_close(a);
+	mk_sender_close(b);
+	CHECK(!mk_mailbox_over(box)); /* others may come by the door */
+	mk_mailbox_unwatch(box, door[0]);
+	CHECK(mk_mailbox_over(box));
+	CHECK_EQ(mk_mailbox_waiting(box), 6); /* and are there still */
+	close(door[0]);
+	close(door[1]);
+	mk_mailbox_free(box);
+}
+
 /* --- coming and going --------------------------------------------------------------------------------------------- */
 
 static void a_lane_goes_when_its_sender_has_gone_and_all_was_taken(void)
@@ -356,6 +386,8 @@ static void a_wait_ends_for_a_watched_descriptor(void)
 		say(door[1]);
 		CHECK_EQ(mk_mailbox_wait(box, -1, false), 0);
 		CHECK_EQ(mk_mailbox_peek(box, &m, 1, &number), 0);
+		mk_mailbox_remind(box);
+		CHECK_EQ(mk_mailbox_peek(box, &m, 1, &number), 0); /* nobody had looked */
 		hear(door[0]);
 		CHECK_EQ(mk_mailbox_peek(box, &m, 1, &number), -EAGAIN);
 		if (!a)
@@ -578,6 +610,7 @@ static const struct test tests[] = {
 	TEST(a_lane_that_is_never_empty_keeps_nobody_out),
 	TEST(a_turn_is_no_longer_than_its_records_and_bytes),
 	TEST(what_was_not_released_comes_again),
+	TEST(what_waits_is_counted_and_who_could_send),
 	TEST(a_lane_goes_when_its_sender_has_gone_and_all_was_taken),
 	TEST(only_lanes_of_records_with_a_number_of_their_own_are_taken),
 	TEST(a_lane_that_is_quarantined_is_cut_off_and_the_others_go_on),

@@ -3,11 +3,11 @@
  * hardware may reorder is not seen so: a stop drains the store buffer. */
 #include "harness.h"
 
-#include <sys/ptrace.h>
-
 #include "multikernel/queue.h"
 
 #if defined(__x86_64__) && SLOWNESS == 1
+
+#include "steps.h"
 
 struct scene {
 	struct mk_queue *q;
@@ -84,32 +84,33 @@ static void wait_for_sleepers(const struct mk_queue_bell *bell)
 		usleep(100);
 }
 
-/* Start a child, let it make so many instructions of its work, and kill it. @return whether it was not done by then */
-static bool kill_after(void (*work)(void *), struct scene *s, uint64_t steps)
-{
-	pid_t pid = spawn(work, s);
-	int status;
+enum ended {
+	KILLED,
+	DONE,
+	ASTRAY, /* done as well, but not by the way of those before it */
+};
 
-	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	if (!WIFSTOPPED(status))
-		skip("ptrace is refused here");
-	for (; steps > 0; steps--) {
-		CHECK_EQ(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
-		CHECK_EQ(waitpid(pid, &status, 0), pid);
-		if (!WIFSTOPPED(status)) {
-			CHECK_EQ(status, 0);
-			return false;
+/* Start a child, let it make so many instructions of its work, and kill it. @return DONE: its work has no more */
+static enum ended kill_after(void (*work)(void *), struct scene *s, uint64_t steps, struct way *way)
+{
+	pid_t pid = spawn_stopped(work, s);
+	uint64_t done = 0;
+
+	if (way->known) {
+		done = way->known - 1;
+		if (!follow(pid, way, PTRACE_CONT)) {
+			way->known = 0;
+			return ASTRAY;
 		}
+	}
+	for (; done < steps; done++) {
+		remember(way, done, registers_of(pid).rip);
+		if (!resume(pid, PTRACE_SINGLESTEP))
+			return DONE;
 	}
 	kill(pid, SIGKILL);
 	reap(pid);
-	return true;
-}
-
-static void stop_here(void)
-{
-	CHECK_EQ(ptrace(PTRACE_TRACEME, 0, NULL, NULL), 0);
-	raise(SIGSTOP);
+	return KILLED;
 }
 
 static void put_two(void *argument)
@@ -157,16 +158,18 @@ static void resolve_symbols(void)
 static void kill_a_producer_at_every_step(void (*work)(void *), uint64_t stride)
 {
 	uint64_t steps = 0, put = 0;
-	bool killed = true;
+	struct way way = {.known = 0};
+	enum ended ended = KILLED;
 
+	stay_on_one_core();
 	resolve_symbols();
-	for (; killed; steps += stride) {
+	for (; ended != DONE; steps += ended == ASTRAY ? 0 : stride) {
 		struct scene s = scene_new(0);
 		pid_t waiter = spawn(take_one, &s);
 
 		wait_for_sleepers(&s.words->items);
-		killed = kill_after(work, &s, steps);
-		if (mk_queue_count(s.q) == 0 && !mk_load_acquire(s.got) && killed)
+		ended = kill_after(work, &s, steps, &way);
+		if (mk_queue_count(s.q) == 0 && !mk_load_acquire(s.got) && ended == KILLED)
 			put_number(s.q, 9); /* it had not come to that */
 		else
 			put++;
@@ -194,10 +197,12 @@ static void so_has_one_that_is_about_to_make_its_lane(void)
 static void a_consumer_killed_at_any_step_blocks_nobody_and_takes_one_at_most(void)
 {
 	uint64_t steps = 0, gone = 0;
-	bool killed = true;
+	struct way way = {.known = 0};
+	enum ended ended = KILLED;
 
+	stay_on_one_core();
 	resolve_symbols();
-	for (; killed; steps++) {
+	for (; ended != DONE; steps += ended != ASTRAY) {
 		struct scene s = scene_new(2);
 		pid_t waiter;
 		uint64_t next;
@@ -209,7 +214,7 @@ static void a_consumer_killed_at_any_step_blocks_nobody_and_takes_one_at_most(vo
 		}
 		waiter = spawn(put_into_a_place, &s);
 		wait_for_sleepers(&s.words->room);
-		killed = kill_after(take_for_the_killer, &s, steps);
+		ended = kill_after(take_for_the_killer, &s, steps, &way);
 		for (found = 0; !(found & 1u << 3) || mk_queue_count(s.q) > 0; found |= 1u << next) {
 			next = take_waiting(s.q);
 			CHECK(next >= 1 && next <= 3 && !(found & 1u << next));

@@ -4,55 +4,26 @@
  * drains the store buffer. */
 #include "harness.h"
 
-#include <sys/ptrace.h>
-#include <sys/user.h>
-
 #define CAPACITY 4096u
 
 #if defined(__x86_64__) && SLOWNESS == 1
+
+#include "steps.h"
 
 struct scene {
 	struct ring ring;
 	bool in_set, interpreted;
 };
 
-static void stop_here(void)
-{
-	CHECK_EQ(ptrace(PTRACE_TRACEME, 0, NULL, NULL), 0);
-	raise(SIGSTOP);
-}
-
 static bool sleeps_without_limit(uint64_t call)
 {
 	return call == SYS_ppoll || call == SYS_epoll_wait || call == SYS_epoll_pwait || call == SYS_pause;
 }
 
-static void resume(pid_t pid, int request)
+/* Whether the instruction at an address makes a system call. */
+static bool makes_system_call(pid_t pid, uint64_t address)
 {
-	int status;
-
-	CHECK_EQ(ptrace(request, pid, NULL, NULL), 0);
-	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	CHECK(WIFSTOPPED(status));
-}
-
-static struct user_regs_struct registers_of(pid_t pid)
-{
-	struct user_regs_struct registers;
-
-	CHECK_EQ(ptrace(PTRACE_GETREGS, pid, NULL, &registers), 0);
-	return registers;
-}
-
-static bool system_call_is_next(pid_t pid)
-{
-	struct user_regs_struct registers = registers_of(pid);
-
-	errno = 0;
-	long code = ptrace(PTRACE_PEEKTEXT, pid, (void *)registers.rip, NULL);
-
-	CHECK_EQ(errno, 0);
-	return (code & 0xffff) == 0x050f;
+	return (code_at(pid, address) & 0xffff) == 0x050f;
 }
 
 /* A place: so many instructions after the return from so many system calls. Stepping is slow, hence in two parts. */
@@ -64,37 +35,47 @@ enum reached {
 	THERE,
 	BEHIND_THE_CALL, /* the next system call comes first: go on after that */
 	BEHIND_THE_END,  /* it sleeps before */
+	ASTRAY,          /* it went another way than those before it: again, and step by step */
 };
 
-/* Start a child and stop it at a place after stop_here. */
-static enum reached start_stopped(void (*run)(void *), void *argument, struct place place, pid_t *pid)
+/* Start a child and stop it at a place after stop_here. @param way  from the last of its system calls on */
+static enum reached start_stopped(void (*run)(void *), void *argument, struct place place, struct way *way, pid_t *pid)
 {
-	int status;
+	uint64_t done = 0;
 
-	*pid = spawn(run, argument);
-	CHECK_EQ(waitpid(*pid, &status, 0), *pid);
-	if (!WIFSTOPPED(status))
-		skip("ptrace is refused here");
+	*pid = spawn_stopped(run, argument);
 	for (; place.calls > 0; place.calls--) {
-		resume(*pid, PTRACE_SYSCALL); /* at its entry */
+		CHECK(resume(*pid, PTRACE_SYSCALL)); /* at its entry */
 		if (sleeps_without_limit(registers_of(*pid).orig_rax))
 			return BEHIND_THE_END;
-		resume(*pid, PTRACE_SYSCALL); /* at its return */
+		CHECK(resume(*pid, PTRACE_SYSCALL)); /* at its return */
 	}
-	for (; place.steps > 0; place.steps--) {
-		if (system_call_is_next(*pid))
+	if (way->known) {
+		if (!follow(*pid, way, PTRACE_SYSCALL))
+			return ASTRAY;
+		done = way->known - 1;
+	}
+	for (; done < place.steps; done++) {
+		uint64_t address = registers_of(*pid).rip;
+
+		if (makes_system_call(*pid, address))
 			return BEHIND_THE_CALL;
-		resume(*pid, PTRACE_SINGLESTEP);
+		remember(way, done, address);
+		CHECK(resume(*pid, PTRACE_SINGLESTEP));
 	}
 	return THERE;
 }
 
-static void next_place(struct place *place, enum reached reached, uint64_t stride)
+static void next_place(struct place *place, struct way *way, enum reached reached, uint64_t stride)
 {
-	if (reached == THERE)
+	if (reached == THERE) {
 		place->steps += stride;
-	else
+	} else if (reached == ASTRAY) {
+		way->known = 0;
+	} else {
 		*place = (struct place){place->calls + 1, 0};
+		way->known = 0;
+	}
 }
 
 /* --- who is about to sleep ------------------------------------------------------------------------------------------- */
@@ -139,9 +120,11 @@ static void resolve_symbols(void)
 static void come_in_at_every_step_of_a_wait(bool in_set, bool ipi, bool interpreted)
 {
 	struct place place = {0};
+	struct way way = {.known = 0};
 	enum reached reached = THERE;
 	uint64_t places = 0;
 
+	stay_on_one_core();
 	resolve_symbols();
 	while (reached != BEHIND_THE_END) {
 		struct scene scene = {ring_new(CAPACITY, 0), in_set, interpreted};
@@ -149,7 +132,7 @@ static void come_in_at_every_step_of_a_wait(bool in_set, bool ipi, bool interpre
 		pid_t pid;
 		int status;
 
-		reached = start_stopped(wait_for_one, &scene, place, &pid);
+		reached = start_stopped(wait_for_one, &scene, place, &way, &pid);
 		if (ipi)
 			CHECK_EQ(mk_ipi_raise(tx, 0), 0);
 		else
@@ -161,7 +144,7 @@ static void come_in_at_every_step_of_a_wait(bool in_set, bool ipi, bool interpre
 		ring_drop(&scene.ring);
 		places += reached == THERE;
 		/* The way to the first sleep is long, and what is lost on it is found after that: fewer places there. */
-		next_place(&place, reached, getenv("MK_STRESS") ? 1 : place.calls ? 3 : 40);
+		next_place(&place, &way, reached, getenv("MK_STRESS") ? 1 : place.calls ? 3 : 40);
 	}
 	CHECK(place.calls >= 3 &&
 	      places > 100 / SLOWNESS); /* futex, membarrier, and the way to the sleep behind them */
@@ -221,9 +204,11 @@ static void receive_one(void *argument)
 static void a_receiver_that_falls_asleep_at_any_step_of_a_send_is_woken(void)
 {
 	struct place place = {0};
+	struct way way = {.known = 0};
 	enum reached reached = THERE;
 	uint64_t places = 0;
 
+	stay_on_one_core();
 	while (reached != BEHIND_THE_END) {
 		struct scene scene = {.ring = ring_new(CAPACITY, 0)};
 		const struct mk_consumer *page;
@@ -233,12 +218,13 @@ static void a_receiver_that_falls_asleep_at_any_step_of_a_send_is_woken(void)
 
 		CHECK_EQ(mk_object_map(scene.ring.consumer, mk_page_size(), 0, &map), 0);
 		page = map;
-		reached = start_stopped(send_one, &scene, place, &sender);
+		reached = start_stopped(send_one, &scene, place, &way, &sender);
 		receiver = spawn(receive_one, &scene);
 		/* Either it sees the record, or it says that it sleeps without a limit. */
-		do
+		do {
+			sched_yield();
 			ended = waitpid(receiver, &status, WNOHANG);
-		while (!ended && (mk_load_relaxed(&page->parked) & MK_PARKED_MODE) != MK_PARKED_SOCKET);
+		} while (!ended && (mk_load_relaxed(&page->parked) & MK_PARKED_MODE) != MK_PARKED_SOCKET);
 		CHECK_EQ(ptrace(PTRACE_DETACH, sender, NULL, NULL), 0);
 		if (!ended)
 			status = reap(receiver); /* hangs if the wake-up is lost */
@@ -248,7 +234,7 @@ static void a_receiver_that_falls_asleep_at_any_step_of_a_send_is_woken(void)
 		mk_object_unmap(map, mk_page_size());
 		ring_drop(&scene.ring);
 		places += reached == THERE;
-		next_place(&place, reached, 1);
+		next_place(&place, &way, reached, 1);
 	}
 	CHECK(places > 30);
 	printf("      %" PRIu64 " places\n", places);

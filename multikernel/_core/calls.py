@@ -1,8 +1,9 @@
 """The calls of which a program makes millions, in Python: what the extension `_hot` does in C, over the same core.
 
-A base class each of `Sender`, `Receiver`, `Queue` and a Pipe's `Connection`. Each public call here is a plain call of
-the method with an underscore in front; the C one does the common case itself (a claimed end, bytes, room or a message
-there) and calls that method for all else. The docstrings here are the C methods' as well: build.py puts them there.
+A base class each of `Sender`, `Receiver`, the ends of mailboxes and broadcasts, `Queue` and a Pipe's `Connection`. Each
+public call here is a plain call of the method with an underscore in front; the C one does the common case itself (a
+claimed end, bytes, room or a message there) and calls that method for all else. The docstrings here are the C methods'
+as well: build.py puts them there.
 """
 
 from __future__ import annotations
@@ -138,6 +139,118 @@ class RecvCalls:
         return self._next()
 
     def _bind(self, address: int, *elements: Any) -> None:
+        """The extension's calls would find the claimed end at this address."""
+
+
+class FanCalls:
+    """What receives from a mailbox, or from a broadcast that misses: base class of `FanReceiver`."""
+
+    _recv: Callable[[float | None], bytes]
+    _try_recv: Callable[[], bytes | None]
+    _recv_many: Callable[[int, float | None], list[bytes]]
+    _try_recv_many: Callable[[int], list[bytes]]
+    _next: Callable[[], bytes]
+
+    def recv(self, timeout: float | None = None) -> bytes:
+        """The next message, copied; waits while there is none.
+
+        Args:
+            timeout: seconds to wait. None: no limit; 0: do not wait.
+
+        Raises:
+            TimeoutError: nothing came within `timeout`.
+            Closed: nobody is left who could send, and all that had been sent has been received.
+            CorruptLane: a sender wrote what cannot be. In a mailbox (`.sender`: its number) it is cut off, and the
+                others go on.
+        """
+        return self._recv(timeout)
+
+    def try_recv(self) -> bytes | None:
+        """As `recv`, without waiting; None when nothing is there."""
+        return self._try_recv()
+
+    def recv_many(self, limit: int, timeout: float | None = None) -> list[bytes]:
+        """Up to `limit` messages. Waits for the first, then takes what is there; in a mailbox of one sender in turn.
+
+        Of a broadcast, those that it missed lay before the first: none is lacking between two of a list.
+
+        Args:
+            limit: most messages to take, >= 1.
+            timeout: seconds to wait for the first.
+
+        Raises:
+            ValueError: `limit` is below 1.
+            TimeoutError, Closed, CorruptLane: as `recv`.
+        """
+        return self._recv_many(limit, timeout)
+
+    def try_recv_many(self, limit: int, /) -> list[bytes]:
+        """As `recv_many`, without waiting: an empty list when nothing is there."""
+        return self._try_recv_many(limit)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._next()
+
+    def _bind(self, address: int, mailbox: bool) -> None:
+        """The extension's calls would find the claimed end at this address."""
+
+
+class MailboxCalls(FanCalls):
+    """The same, with who sent it: base class of `MailboxReceiver`."""
+
+    _recv_from: Callable[[float | None], tuple[int, bytes]]
+    _try_recv_from: Callable[[], tuple[int, bytes] | None]
+    _recv_many_from: Callable[[int, float | None], list[tuple[int, bytes]]]
+    _try_recv_many_from: Callable[[int], list[tuple[int, bytes]]]
+
+    def recv_from(self, timeout: float | None = None) -> tuple[int, bytes]:
+        """As `recv`, with the number of who sent it first (`MailboxSender.number`)."""
+        return self._recv_from(timeout)
+
+    def try_recv_from(self) -> tuple[int, bytes] | None:
+        """As `recv_from`, without waiting; None when nothing is there."""
+        return self._try_recv_from()
+
+    def recv_many_from(self, limit: int, timeout: float | None = None) -> list[tuple[int, bytes]]:
+        """As `recv_many`, each with the number of who sent it."""
+        return self._recv_many_from(limit, timeout)
+
+    def try_recv_many_from(self, limit: int, /) -> list[tuple[int, bytes]]:
+        """As `recv_many_from`, without waiting: an empty list when nothing is there."""
+        return self._try_recv_many_from(limit)
+
+
+class CastCalls:
+    """What sends to all: base class of `BroadcastSender`."""
+
+    _send: Callable[[Any, float | None], None]
+    _try_send: Callable[[Any], bool]
+
+    def send(self, payload: Any, timeout: float | None = None) -> None:
+        """Send one message to all receivers, copied once. Waits for the slowest, where the broadcast does.
+
+        Args:
+            payload: bytes-like and contiguous.
+            timeout: seconds to wait for room. None: no limit; 0: do not wait.
+
+        Raises:
+            TypeError, ValueError: not bytes-like, not contiguous.
+            MessageTooLarge: it would never fit; with slow="miss" a message takes half of the capacity at most.
+            TimeoutError: the slowest receiver made no room within `timeout`.
+            Closed: all receivers are gone, and there will be no more.
+            CorruptLane: a receiver (`.receiver`: how many were made before it) wrote what cannot be. It is cut off.
+            Nothing was sent, in any of these cases.
+        """
+        self._send(payload, timeout)
+
+    def try_send(self, payload: Any, /) -> bool:
+        """As `send`, without waiting: whether there was room for all."""
+        return self._try_send(payload)
+
+    def _bind(self, address: int) -> None:
         """The extension's calls would find the claimed end at this address."""
 
 

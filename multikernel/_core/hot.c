@@ -14,6 +14,11 @@
 
 static const struct mk_hot_core *core;
 
+const struct mk_hot_core *mk_hot_core(void)
+{
+	return core;
+}
+
 bool mk_end_gone(struct mk_end *end, bool now)
 {
 	return core->end_gone(end, now);
@@ -257,20 +262,26 @@ static PyMethodDef functions[] = {
 
 static int add_types(PyObject *module)
 {
-	PyType_Spec *specs[] = {&mk_hot_send_spec, &mk_hot_receive_spec, &mk_hot_queue_spec, &mk_hot_connection_spec};
+	static const struct {
+		PyType_Spec *spec;
+		bool derived; /* from the one before it */
+	} types[] = {
+		{&mk_hot_send_spec, false},       {&mk_hot_receive_spec, false}, {&mk_hot_queue_spec, false},
+		{&mk_hot_connection_spec, false}, {&mk_hot_cast_spec, false},    {&mk_hot_fan_spec, false},
+		{&mk_hot_mailbox_spec, true},
+	};
+	PyObject *before = NULL;
+	int result = 0;
 
-	for (size_t i = 0; i < sizeof(specs) / sizeof(*specs); i++) {
-		PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);
-		int result;
+	for (size_t i = 0; !result && i < sizeof(types) / sizeof(*types); i++) {
+		PyObject *type = PyType_FromModuleAndSpec(module, types[i].spec, types[i].derived ? before : NULL);
 
-		if (!type)
-			return -1;
-		result = PyModule_AddType(module, (PyTypeObject *)type);
-		Py_DECREF(type);
-		if (result)
-			return -1;
+		Py_XDECREF(before);
+		before = type;
+		result = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
 	}
-	return 0;
+	Py_XDECREF(before);
+	return result;
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -79,6 +79,10 @@ PyObject *mk_hot_send_record(PyObject *sender, PyObject *payload, PyObject *time
 /* The next record of a Receiver. @return NULL: *why, or 0 where an exception is set; -EINVAL: it cannot be used so */
 PyObject *mk_hot_take_record(PyObject *receiver, int64_t deadline, int *why);
 
+/* What `bind` was given. */
+const struct mk_hot_core *mk_hot_core(void);
+
 extern PyType_Spec mk_hot_send_spec, mk_hot_receive_spec, mk_hot_queue_spec, mk_hot_connection_spec;
+extern PyType_Spec mk_hot_fan_spec, mk_hot_mailbox_spec, mk_hot_cast_spec; /* the second is derived from the first */
 
 #endif

@@ -5,6 +5,10 @@
 #include "ends.h"
 #include "multikernel/queue.h"
 
+struct mk_py_mailbox;
+struct mk_py_follower;
+struct mk_py_broadcast;
+
 struct mk_hot_core {
 	uint32_t size, abi, end_size, reserved; /* of this table, MK_ABI_VERSION, of struct mk_end */
 	bool (*end_gone)(struct mk_end *, bool);
@@ -22,6 +26,11 @@ struct mk_hot_core {
 	int (*membarrier_own)(void);
 	int (*queue_put_one)(struct mk_queue *, const void *, uint64_t);
 	int64_t (*queue_try_take)(struct mk_queue *, void *, uint64_t, struct mk_queue_taken *);
+	int (*mailbox_look)(struct mk_py_mailbox *, struct mk_message *, int, uint32_t *, bool);
+	int (*mailbox_give)(struct mk_py_mailbox *, int);
+	int (*follower_look)(struct mk_py_follower *, struct mk_message *, int);
+	int (*follower_give)(struct mk_py_follower *, int);
+	int (*broadcast_try)(struct mk_py_broadcast *, const void *, uint64_t);
 };
 
 #endif

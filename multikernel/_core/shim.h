@@ -4,7 +4,6 @@
  * < 0: none, and another number for each wait: a call that came back with -EINTR is made again with the same one.
  */
 #include "ends.h"
-#include "hot_core.h"
 
 #include "multikernel/cache_line.h"
 #include "multikernel/console.h"
@@ -711,32 +710,4 @@ static void mk_py_histogram_record_many(struct mk_histogram *histogram, const ui
 {
 	for (size_t i = 0; i < count; i++)
 		mk_histogram_record(histogram, values[i]);
-}
-
-/* --- the extension ------------------------------------------------------------------------------------------------- */
-
-static const void *mk_py_hot_core(void)
-{
-	static const struct mk_hot_core core = {
-		.size = sizeof(core),
-		.abi = MK_ABI_VERSION,
-		.end_size = sizeof(struct mk_end),
-		.end_gone = mk_end_gone,
-		.ring_bell = mk_ring_bell,
-		.quarantine = mk_quarantine,
-		.look_for_room = mk_look_for_room,
-		.look = mk_look,
-		.look_on = mk_look_on,
-		.ipi_look = mk_ipi_look,
-		.wait = mk_wait,
-		.end_ready = mk_end_ready,
-		.event_settle = mk_event_settle,
-		.now = mk_now,
-		.fork_generation = mk_fork_generation,
-		.membarrier_own = mk_membarrier_own,
-		.queue_put_one = mk_queue_put_one,
-		.queue_try_take = mk_queue_try_take,
-	};
-
-	return &core;
 }

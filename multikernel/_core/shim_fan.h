@@ -68,6 +68,7 @@ static int mk_py_waited(int result, int64_t deadline)
 struct mk_py_mailbox {
 	struct mk_py_guard guard;
 	struct mk_mailbox *box;
+	uint32_t number; /* whose lane was looked at last */
 };
 
 /* Keeps it: mk_py_mailbox_leave. */
@@ -134,15 +135,14 @@ static void mk_py_mailbox_unwatch(struct mk_py_mailbox *m, int fd)
 		mk_mailbox_unwatch(m->box, fd);
 }
 
-/* Keeps it when it finds something, and for 0 (look at what is watched), until mk_py_mailbox_release or _leave. */
-static int mk_py_mailbox_peek(struct mk_py_mailbox *m, struct mk_message *messages, int limit, uint32_t *number,
-			      int64_t deadline)
+/* Keeps it when it finds something, and for 0 (look at what is watched), until mk_py_mailbox_give or _leave. */
+static int mk_py_mailbox_peek(struct mk_py_mailbox *m, struct mk_message *messages, int limit, int64_t deadline)
 {
 	int result = mk_py_guard_enter(&m->guard);
 
 	if (result)
 		return result;
-	while ((result = mk_mailbox_peek(m->box, messages, (unsigned)limit, number)) == -EAGAIN) {
+	while ((result = mk_mailbox_peek(m->box, messages, (unsigned)limit, &m->number)) == -EAGAIN) {
 		bool goes_on = deadline && mk_py_guard_goes_on(&m->guard, deadline);
 
 		result = mk_py_waited(mk_mailbox_wait(m->box, mk_py_left(deadline), goes_on), deadline);
@@ -154,12 +154,36 @@ static int mk_py_mailbox_peek(struct mk_py_mailbox *m, struct mk_message *messag
 	return result;
 }
 
-static int mk_py_mailbox_release(struct mk_py_mailbox *m)
+/* As mk_py_mailbox_peek, without waiting, for the extension. Keeps it for what it finds, and for 0; with @later that is
+ * -EAGAIN now, and 0 the next time. */
+static int mk_py_mailbox_look(struct mk_py_mailbox *m, struct mk_message *messages, int limit, uint32_t *number, bool later)
 {
-	if (!mk_py_guard_held(&m->guard))
-		return m->guard.generation == mk_fork_generation() ? -EBUSY : -ECHILD;
-	mk_mailbox_release(m->box);
-	mk_py_mailbox_leave(m);
+	int result = mk_py_guard_enter(&m->guard);
+
+	if (result)
+		return result;
+	result = mk_mailbox_peek(m->box, messages, (unsigned)limit, &m->number);
+	*number = m->number;
+	if (!result && later) {
+		mk_mailbox_remind(m->box);
+		result = -EAGAIN;
+	}
+	if (result < 0)
+		mk_py_mailbox_leave(m);
+	return result;
+}
+
+/* Give it back after a look, by whatever thread: with the space of what was seen, or that is next again. */
+static int mk_py_mailbox_give(struct mk_py_mailbox *m, int ended_well)
+{
+	if (m->guard.generation != mk_fork_generation())
+		return -ECHILD;
+	if (ended_well)
+		mk_mailbox_release(m->box);
+	else
+		mk_mailbox_unpeek(m->box);
+	mk_mailbox_settle(m->box);
+	mk_py_guard_leave(&m->guard);
 	return 0;
 }
 
@@ -170,6 +194,24 @@ static void mk_py_mailbox_recover(struct mk_py_mailbox *m)
 		return;
 	mk_mailbox_unpeek(m->box);
 	mk_py_mailbox_leave(m);
+}
+
+/* Keeps it: mk_py_mailbox_leave. */
+static int mk_py_mailbox_enter(struct mk_py_mailbox *m)
+{
+	return mk_py_guard_enter(&m->guard);
+}
+
+/* For who has it. */
+static int64_t mk_py_mailbox_waiting(struct mk_py_mailbox *m)
+{
+	return mk_py_guard_held(&m->guard) ? (int64_t)mk_mailbox_waiting(m->box) : -EBUSY;
+}
+
+/* For who has it. @return whether no more can come */
+static int mk_py_mailbox_over(struct mk_py_mailbox *m)
+{
+	return mk_py_guard_held(&m->guard) && mk_mailbox_over(m->box);
 }
 
 static int mk_py_mailbox_event(struct mk_py_mailbox *m)
@@ -193,6 +235,12 @@ static int mk_py_mailbox_numbers(struct mk_py_mailbox *m, uint32_t *numbers, int
 	result = (int)mk_mailbox_numbers(m->box, numbers, (unsigned)room);
 	mk_py_mailbox_leave(m);
 	return result;
+}
+
+/* Whose lane was looked at last. */
+static uint32_t mk_py_mailbox_number(struct mk_py_mailbox *m)
+{
+	return m->number;
 }
 
 static uint32_t mk_py_mailbox_bad(struct mk_py_mailbox *m, uint64_t *value)
@@ -301,6 +349,20 @@ static int mk_py_broadcast_send_one(struct mk_py_broadcast *b, const char *paylo
 	return mk_py_broadcast_send(b, payloads, &length, 1, deadline, &done);
 }
 
+/* As mk_py_broadcast_send_one, without waiting, and whatever comes of it leaves the broadcast: for the extension. */
+static int mk_py_broadcast_try(struct mk_py_broadcast *b, const void *payload, uint64_t length)
+{
+	int result = mk_py_guard_enter(&b->guard);
+
+	if (result)
+		return result;
+	result = mk_broadcast_put(b->cast, payload, length);
+	if (!result)
+		mk_broadcast_publish(b->cast);
+	mk_py_guard_leave(&b->guard);
+	return result;
+}
+
 /* After -ENOTCONN as mk_py_broadcast_send. */
 static int mk_py_broadcast_receivers(struct mk_py_broadcast *b)
 {
@@ -329,6 +391,8 @@ static uint32_t mk_py_broadcast_bad(struct mk_py_broadcast *b, uint64_t *value)
 struct mk_py_follower {
 	struct mk_py_guard guard;
 	struct mk_follower *follower;
+	_Atomic uint64_t missed; /* in all, before what was given out last */
+	uint64_t gap;            /* before what was looked at */
 };
 
 /* On success the receiver is the follower's and *rx is NULL. NULL: errno says why. */
@@ -375,9 +439,8 @@ static void mk_py_follower_leave(struct mk_py_follower *f)
 	mk_py_guard_leave(&f->guard);
 }
 
-/* Keeps it when it finds something: mk_py_follower_leave. */
-static int mk_py_follower_take(struct mk_py_follower *f, struct mk_message *messages, int limit, uint64_t *missed,
-			       int64_t deadline)
+/* Keeps it when it finds something: mk_py_follower_give. */
+static int mk_py_follower_peek(struct mk_py_follower *f, struct mk_message *messages, int limit, int64_t deadline)
 {
 	int result = mk_py_guard_enter(&f->guard);
 	struct mk_end *end;
@@ -385,7 +448,7 @@ static int mk_py_follower_take(struct mk_py_follower *f, struct mk_message *mess
 	if (result)
 		return result;
 	end = &mk_follower_receiver(f->follower)->end;
-	while ((result = mk_follower_take(f->follower, messages, (unsigned)limit, missed)) == -EAGAIN) {
+	while ((result = mk_follower_look(f->follower, messages, (unsigned)limit, &f->gap)) == -EAGAIN) {
 		if (deadline && !mk_py_guard_goes_on(&f->guard, deadline))
 			end->signals_seen = false;
 		result = mk_py_waited(mk_wait(end, mk_py_left(deadline)), deadline);
@@ -397,6 +460,66 @@ static int mk_py_follower_take(struct mk_py_follower *f, struct mk_message *mess
 		result = -ETIMEDOUT;
 	if (result < 0)
 		mk_py_follower_leave(f);
+	return result;
+}
+
+/* As mk_py_follower_peek, without waiting, for the extension. */
+static int mk_py_follower_look(struct mk_py_follower *f, struct mk_message *messages, int limit)
+{
+	int result = mk_py_guard_enter(&f->guard);
+
+	if (result)
+		return result;
+	result = mk_follower_look(f->follower, messages, (unsigned)limit, &f->gap);
+	if (result < 0)
+		mk_py_follower_leave(f);
+	return result;
+}
+
+/* Give it back after a look, by whatever thread: without what was seen, or that is next again. */
+static int mk_py_follower_give(struct mk_py_follower *f, int ended_well)
+{
+	if (f->guard.generation != mk_fork_generation())
+		return -ECHILD;
+	if (ended_well) {
+		mk_count(&f->missed, f->gap);
+		mk_follower_release(f->follower);
+	}
+	mk_event_settle(&mk_follower_receiver(f->follower)->end);
+	mk_py_guard_leave(&f->guard);
+	return 0;
+}
+
+static uint64_t mk_py_follower_missed(struct mk_py_follower *f)
+{
+	return mk_load_relaxed(&f->missed);
+}
+
+static uint64_t mk_py_follower_capacity(struct mk_py_follower *f)
+{
+	return mk_follower_receiver(f->follower)->end.mask + 1;
+}
+
+static int64_t mk_py_follower_waiting(struct mk_py_follower *f)
+{
+	int64_t result = mk_py_guard_enter(&f->guard);
+
+	if (result)
+		return result;
+	result = (int64_t)mk_follower_waiting(f->follower);
+	mk_py_follower_leave(f);
+	return result;
+}
+
+/* @return whether the sender is gone; -EBUSY ... */
+static int mk_py_follower_over(struct mk_py_follower *f)
+{
+	int result = mk_py_guard_enter(&f->guard);
+
+	if (result)
+		return result;
+	result = mk_end_gone(&mk_follower_receiver(f->follower)->end, true);
+	mk_py_follower_leave(f);
 	return result;
 }
 

@@ -97,7 +97,6 @@ class Connection(ConnectionCalls):
             BrokenPipeError, OSError: as `send`.
         """
         send = self._tx_send or self._claim_sender()
-        self._look(monotonic())
         view = memoryview(buf).cast("B")
         if offset < 0:
             raise ValueError("offset is negative")
@@ -109,6 +108,7 @@ class Connection(ConnectionCalls):
             raise ValueError("size is negative")
         elif offset + size > len(view):
             raise ValueError("buffer length < offset + size")
+        self._look(monotonic())
         if size < 1024:  # joining so few bytes costs less than two pieces
             send(_RAW_BYTE + view[offset : offset + size])
         else:
@@ -164,6 +164,8 @@ class Connection(ConnectionCalls):
             EOFError, OSError, CorruptLane: as `recv`.
         """
         if maxlength is not None and maxlength < 0:
+            if self._rx_recv is None:
+                self._claim_receiver()  # closed, or one that only sends, is said first
             raise ValueError("negative maxlength")
         record = self._record()
         start = record[0] == _RAW

@@ -309,9 +309,8 @@ class SimpleQueue:
         """Put an object, copied once; waits while this process's lane is full.
 
         Raises:
-            ValueError: this process has closed the queue.
+            OSError: this process has closed the queue, or no memory is left for the object.
             pickle.PicklingError, TypeError, and what the object's methods raise: it cannot be pickled.
-            OSError: no memory is left for it.
         """
         self._check_open()
         core = self._core
@@ -335,14 +334,15 @@ class SimpleQueue:
         """Take an object; waits for one. See `Queue.get`.
 
         Raises:
-            ValueError: this process has closed the queue.
+            OSError: this process has closed the queue.
             CorruptLane: a process has written into the queue what cannot be.
         """
         self._check_open()
         return _get(self._core, FOREVER, copy=copy)
 
     def empty(self) -> bool:
-        """Whether `get` would have waited just now."""
+        """Whether `get` would have waited just now. OSError if this process has closed the queue."""
+        self._check_open()
         return not self._core.ready
 
     def close(self) -> None:
@@ -352,7 +352,7 @@ class SimpleQueue:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ValueError(f"{self!r} is closed")
+            raise OSError(f"this process has closed {self!r}")
 
     def __getstate__(self) -> SharedQueue:
         context.assert_spawning(self)

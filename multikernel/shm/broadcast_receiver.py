@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from multikernel._core import failure, ffi, lib
 from multikernel.errors import Closed, CorruptLane
 
 from .channel import close_all
-from .claimed import FanEnd, claim_lane_receiver
+from .claimed import claim_lane_receiver
+from .fan_receiver import FanReceiver
 from .lane import _WRONG
-from .waiting import AT_ONCE, WaitPolicy, deadline, policy_number
+from .waiting import WaitPolicy, policy_number
 
 if TYPE_CHECKING:
     from .handles import Bundle
@@ -21,66 +22,28 @@ BATCH_RECORDS = 32
 """Copied by one call into the core, at most."""
 
 
-class BroadcastReceiver(FanEnd):
+class BroadcastReceiver(FanReceiver):
     """The receiving end of a `Broadcast` made with slow="miss". The first call that receives claims it.
 
     The sender does not wait for it. When it was overtaken it goes on with the oldest message that is whole, and
     `missed` says how many are lacking; a message that was overwritten while it was copied is never given out.
-    Iterating gives messages until the sender is gone. One thread at a time, as with `Receiver`.
+    Iterating gives messages until the sender is gone; Closed where this end was closed here. One thread at a time, as
+    with `Receiver`.
     """
 
     role = "receiver of a broadcast"
+    _peer = "the sender"
 
     def __init__(self, bundle: Bundle, number: int, wait: WaitPolicy) -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, BATCH_RECORDS)
         self._number = number  # of the message where it begins
         self._wait = wait
-        self._missed = 0
-        self._messages = ffi.new("struct mk_message[]", BATCH_RECORDS)
-        self._gap = ffi.new("uint64_t *")
 
-    def recv(self, timeout: float | None = None) -> bytes:
-        """The next message, copied; waits while there is none.
-
-        Args:
-            timeout: seconds to wait. None: no limit; 0: do not wait.
-
-        Raises:
-            TimeoutError: nothing came within `timeout`.
-            Closed: the sender is gone and all that is left of what it had sent has been received.
-            CorruptLane: the sender wrote what cannot be.
-        """
-        found = self._take(1, deadline(timeout))
-        if not found:
-            self._fail(-errno.ETIMEDOUT, timeout=timeout, peer="the sender")
-        return found[0]
-
-    def try_recv(self) -> bytes | None:
-        """As `recv`, without waiting; None when nothing is there."""
-        found = self._take(1, AT_ONCE)
-        return found[0] if found else None
-
-    def recv_many(self, limit: int, timeout: float | None = None) -> list[bytes]:
-        """Up to `limit` messages, oldest first. Waits for the first, then takes what is there.
-
-        Those that it missed lay before the first: none is lacking between two of a list.
-
-        Args:
-            limit: most messages to take, >= 1.
-            timeout: seconds to wait for the first.
-
-        Raises:
-            ValueError: `limit` is below 1.
-            TimeoutError, Closed, CorruptLane: as `recv`.
-        """
-        found = self._take(_checked(limit), deadline(timeout))
-        if not found:
-            self._fail(-errno.ETIMEDOUT, timeout=timeout, peer="the sender")
-        return found
-
-    def try_recv_many(self, limit: int) -> list[bytes]:
-        """As `recv_many`, without waiting: an empty list when nothing is there."""
-        return self._take(_checked(limit), AT_ONCE)
+    @property
+    def capacity(self) -> int:
+        """Bytes that the ring holds, record headers (16 bytes each) and padding (to 8) included."""
+        capacity: int = lib.mk_py_follower_capacity(self._claimed())
+        return capacity
 
     @property
     def missed(self) -> int:
@@ -88,7 +51,7 @@ class BroadcastReceiver(FanEnd):
 
         Exact: what was received and what was missed are together all that was sent since this receiver was made.
         """
-        return self._missed
+        return int(lib.mk_py_follower_missed(self._c)) if self._c is not None else 0
 
     def fileno(self) -> int:
         """A descriptor for event loops, level-triggered: readable while a message is unread or the sender is gone.
@@ -100,37 +63,42 @@ class BroadcastReceiver(FanEnd):
             self._fail(fd)
         return fd
 
-    async def arecv(self) -> bytes:
-        """As `recv`, in asyncio: other tasks run while the ring is empty. One task at a time (NotOwner)."""
-        from .aio import done
-
-        return await done(self.try_recv, self)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        from .aio import each
-
-        return each(self.arecv)
-
-    def _take(self, limit: int, until: int) -> list[bytes]:
+    def _look(self, limit: int, until: int) -> int:
         c = self._claimed()
-        messages, gap = self._messages, self._gap
         while True:
             try:
-                code = lib.mk_py_follower_take(c, messages, min(limit, BATCH_RECORDS), gap, until)
-                if code > 0:
-                    found = [ffi.buffer(m.payload, m.length)[:] for m in messages[0:code]]
-                    self._missed += gap[0]
-                    lib.mk_py_follower_leave(c)
-                    return found
+                code: int = lib.mk_py_follower_peek(c, self._messages, limit, until)
             except BaseException:
-                lib.mk_py_follower_leave(c)
+                self._recover()
                 raise
+            if code > 0:
+                return code
             if code in (-errno.EAGAIN, -errno.ETIMEDOUT):
-                return []
+                return 0
             if code != -errno.EINTR:
-                self._fail_to_take(code)
+                self._fail_to_look(code)
 
-    def _fail_to_take(self, code: int) -> NoReturn:
+    def _give(self, ended_well: bool) -> None:
+        code = lib.mk_py_follower_give(self._c, ended_well)
+        if code:
+            self._fail(code)
+
+    def _recover(self) -> None:
+        lib.mk_py_follower_leave(self._c)
+
+    def _over(self) -> bool:
+        code = lib.mk_py_follower_over(self._c)
+        if code < 0:
+            self._fail(code)
+        return bool(code)
+
+    def _waiting(self) -> int:
+        count: int = lib.mk_py_follower_waiting(self._claimed())
+        if count < 0:
+            self._fail(count)
+        return count
+
+    def _fail_to_look(self, code: int) -> NoReturn:
         if code not in (-errno.EPIPE, -errno.EBADMSG):
             self._fail(code)
         view = ffi.new("struct mk_py_view *")
@@ -147,6 +115,9 @@ class BroadcastReceiver(FanEnd):
             pid=view.peer_pid,
         )
 
+    def _fail_later(self, _code: int) -> None:
+        """As `_fail_to_look`, by the next call, which finds the lane quarantined again."""
+
     def _make(self, fds: tuple[int, ...]) -> Any:
         slot = claim_lane_receiver(fds)
         c = lib.mk_py_follower_new(slot, self._number, policy_number(self._wait))
@@ -155,25 +126,14 @@ class BroadcastReceiver(FanEnd):
                 raise CorruptLane("this is no broadcast whose sender waits for nobody")
             raise failure(-ffi.errno, "following a broadcast")
         close_all(fds)
+        self._bind(int(ffi.cast("uintptr_t", c)), False)
         return ffi.gc(c, lib.mk_py_follower_drop)
 
     def _close(self, c: Any) -> int:
         code: int = lib.mk_py_follower_close(c)
+        if not code:
+            self._bind(0, False)
         return code
-
-    def __iter__(self) -> Iterator[bytes]:
-        while True:
-            try:
-                message = self.recv()
-            except Closed:
-                return
-            yield message
 
     def __reduce__(self) -> tuple[Callable[..., BroadcastReceiver], tuple[Any, ...]]:
         return BroadcastReceiver, (*self._pass_on(), self._number, self._wait)
-
-
-def _checked(limit: int) -> int:
-    if limit < 1:
-        raise ValueError(f"recv_many({limit}): the least is 1")
-    return limit

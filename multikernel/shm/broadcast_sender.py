@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from multikernel._core import ffi, lib
+from multikernel._core import CastCalls, ffi, lib
 from multikernel.errors import Closed, CorruptLane, MessageTooLarge, MultikernelError, NotOwner, Timeout
 
 from .channel import Document, close_all
@@ -25,7 +25,7 @@ ROUNDS = 1000
 """A roster that has counted more receivers this often in a row, and none has come, is not one."""
 
 
-class BroadcastSender(FanEnd):
+class BroadcastSender(CastCalls, FanEnd):
     """The sending end of a `Broadcast`. The first call that uses it claims it for this process.
 
     Where there is no receiver, messages go to nobody. One thread at a time, as with `Sender`.
@@ -39,36 +39,26 @@ class BroadcastSender(FanEnd):
         self._wait = wait
         self._door: Door | None = None
 
-    def send(self, payload: Any, timeout: float | None = None) -> None:
-        """Send one message to all receivers, copied once. Waits for the slowest, where the broadcast does.
-
-        Args:
-            payload: bytes-like and contiguous.
-            timeout: seconds to wait for room. None: no limit; 0: do not wait.
-
-        Raises:
-            TypeError, ValueError: not bytes-like, not contiguous.
-            MessageTooLarge: it would never fit; with slow="miss" a message takes half of the capacity at most.
-            TimeoutError: the slowest receiver made no room within `timeout`.
-            Closed: all receivers are gone, and there will be no more.
-            CorruptLane: a receiver (`.receiver`: how many were made before it) wrote what cannot be. It is cut off.
-            Nothing was sent, in any of these cases.
-        """
-        self._send(payload, deadline(timeout), timeout)
-
-    def try_send(self, payload: Any) -> bool:
-        """As `send`, without waiting: whether there was room for all."""
-        return self._send(payload, AT_ONCE, None)
-
-    def _send(self, payload: Any, until: int, timeout: float | None) -> bool:
+    def _send(self, payload: Any, timeout: float | None) -> None:
         buffer, length = as_buffer(payload)
-        c = self._claimed()
-        code = self._call(lambda: lib.mk_py_broadcast_send_one(c, buffer, length, until))
-        if code == -errno.EAGAIN and until == AT_ONCE and timeout is None:
-            return False
+        code = self._put(buffer, length, deadline(timeout))
         if code:
             raise self._error(code, timeout, length)
-        return True
+
+    def _try_send(self, payload: Any) -> bool:
+        buffer, length = as_buffer(payload)
+        code = self._put(buffer, length, AT_ONCE)
+        if code and code != -errno.EAGAIN:
+            raise self._error(code, None, length)
+        return not code
+
+    def _put(self, buffer: Any, length: int, until: int) -> int:
+        c = self._claimed()
+        return self._call(lambda: lib.mk_py_broadcast_send_one(c, buffer, length, until))
+
+    def _fail_to_send(self, code: int, timeout: float | None, length: int) -> NoReturn:
+        """What a negative result of the core means, for the extension's calls."""
+        raise self._error(code, timeout, length)
 
     def send_many(self, messages: Iterable[Any], timeout: float | None = None) -> int:
         """Send all messages, published many at a time. Returns how many.
@@ -177,6 +167,7 @@ class BroadcastSender(FanEnd):
         self._door = door
         door.introduce()
         self._slot = slot
+        self._bind(int(ffi.cast("uintptr_t", slot[0])))
         lib.mk_py_broadcast_leave(slot[0])
         return slot[0]
 
@@ -214,6 +205,8 @@ class BroadcastSender(FanEnd):
 
     def _close(self, c: Any) -> int:
         code: int = lib.mk_py_broadcast_close(c)
+        if not code:
+            self._bind(0)
         return code
 
     def __reduce__(self) -> tuple[Callable[..., BroadcastSender], tuple[Any, ...]]:

@@ -95,7 +95,7 @@ class FanEnd:
         if code == -errno.EBADF:
             raise Closed(f"this {self.role} was closed here")
         if code == -errno.EBUSY:
-            raise NotOwner(f"this {self.role} is in use by another thread")
+            raise NotOwner(f"this {self.role} is in use by another thread, or a view of it is still open")
         if code == -errno.ECHILD:
             raise NotOwner(f"this {self.role} belongs to the process that this one was forked from")
         if code in (-errno.ETIMEDOUT, -errno.EAGAIN):

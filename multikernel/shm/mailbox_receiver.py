@@ -6,15 +6,16 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from multikernel._core import failure, ffi, lib
+from multikernel._core import MailboxCalls, failure, ffi, lib
 from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner
 
 from .channel import Document, close_all
-from .claimed import FanEnd, claim_lane_receiver
+from .claimed import claim_lane_receiver
 from .door import Door, has_ended
+from .fan_receiver import FanReceiver, checked
 from .lane import _WRONG
 from .waiting import AT_ONCE, WaitPolicy, deadline, policy_number
 
@@ -25,7 +26,7 @@ BATCH_RECORDS = 64
 """Looked at by one call into the core: a turn is no longer."""
 
 
-class MailboxReceiver(FanEnd):
+class MailboxReceiver(MailboxCalls, FanReceiver):
     """The receiving end of a `Mailbox`. The first call that receives claims it for this process.
 
     Messages of one sender come in the order in which it sent them. Senders take turns: 64 messages or 64 KiB of one,
@@ -34,74 +35,36 @@ class MailboxReceiver(FanEnd):
     """
 
     role = "receiver of a mailbox"
+    _peer = "any sender"
 
     def __init__(self, bundle: Bundle, capacity: int, wait: WaitPolicy) -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, BATCH_RECORDS)
         self._capacity = capacity
         self._wait = wait
         self._door: Door | None = None  # None: there will be no more senders
         self._maker = -1
-        self._messages = ffi.new("struct mk_message[]", BATCH_RECORDS)
-        self._number = ffi.new("uint32_t *")
         self._pending: MultikernelError | None = None  # what the next receive raises
 
-    def recv(self, timeout: float | None = None) -> bytes:
-        """The next message, copied; waits while there is none.
+    @property
+    def capacity(self) -> int:
+        """Bytes that each sender's lane holds, record headers (16 bytes each) and padding (to 8) included."""
+        return self._capacity
 
-        Args:
-            timeout: seconds to wait. None: no limit; 0: do not wait.
-
-        Raises:
-            TimeoutError: nothing came within `timeout`.
-            Closed: all senders are gone, all that they had sent has been received, and no more can come.
-            CorruptLane: a sender (`.sender`: its number) wrote what cannot be. It is cut off; the others go on.
-        """
-        return self.recv_from(timeout)[1]
-
-    def recv_from(self, timeout: float | None = None) -> tuple[int, bytes]:
-        """As `recv`, with the number of who sent it first (`MailboxSender.number`)."""
-        found = self._take(1, deadline(timeout))
-        if not found:
-            self._fail(-errno.ETIMEDOUT, timeout=timeout, peer="any sender")
-        return found[0]
-
-    def try_recv(self) -> bytes | None:
-        """As `recv`, without waiting; None when nothing is there."""
-        found = self._take(1, AT_ONCE)
-        return found[0][1] if found else None
-
-    def try_recv_from(self) -> tuple[int, bytes] | None:
-        """As `recv_from`, without waiting; None when nothing is there."""
-        found = self._take(1, AT_ONCE)
-        return found[0] if found else None
-
-    def recv_many(self, limit: int, timeout: float | None = None) -> list[bytes]:
-        """Up to `limit` messages. Waits for the first, then takes what is there, of every sender in turn.
-
-        Args:
-            limit: most messages to take, >= 1.
-            timeout: seconds to wait for the first.
-
-        Raises:
-            ValueError: `limit` is below 1.
-            TimeoutError, Closed, CorruptLane: as `recv`.
-        """
-        return [payload for _, payload in self.recv_many_from(limit, timeout)]
-
-    def recv_many_from(self, limit: int, timeout: float | None = None) -> list[tuple[int, bytes]]:
-        """As `recv_many`, each with the number of who sent it."""
-        found = self._take_many(limit, deadline(timeout))
-        if not found:
-            self._fail(-errno.ETIMEDOUT, timeout=timeout, peer="any sender")
+    def _recv_from(self, timeout: float | None) -> tuple[int, bytes]:
+        found: tuple[int, bytes] = self._one(self._take_from(1, deadline(timeout)), timeout)
         return found
 
-    def try_recv_many(self, limit: int) -> list[bytes]:
-        """As `recv_many`, without waiting: an empty list when nothing is there."""
-        return [payload for _, payload in self._take_many(limit, AT_ONCE)]
+    def _try_recv_from(self) -> tuple[int, bytes] | None:
+        found = self._take_from(1, AT_ONCE)
+        return found[0] if found else None
 
-    def try_recv_many_from(self, limit: int) -> list[tuple[int, bytes]]:
-        """As `recv_many_from`, without waiting: an empty list when nothing is there."""
-        return self._take_many(limit, AT_ONCE)
+    def _recv_many_from(self, limit: int, timeout: float | None) -> list[tuple[int, bytes]]:
+        found = self._take_many_from(checked(limit), deadline(timeout))
+        self._one(found, timeout)
+        return found
+
+    def _try_recv_many_from(self, limit: int) -> list[tuple[int, bytes]]:
+        return self._take_many_from(checked(limit), AT_ONCE)
 
     def fileno(self) -> int:
         """A descriptor for event loops, level-triggered: readable while a message is unread or all are gone.
@@ -115,37 +78,20 @@ class MailboxReceiver(FanEnd):
 
     def has_news(self) -> bool:
         """Whether a receive would not wait, for `wait`: it claims the end, and takes in senders that have come."""
-        c = self._claimed()
-        while self._pending is None:
-            try:
-                code = lib.mk_py_mailbox_peek(c, self._messages, 1, self._number, AT_ONCE)
-                if code == 0:
-                    self._admit_all(c)
-            except MultikernelError as error:
-                self._pending = error
-                continue
-            finally:
-                lib.mk_py_mailbox_recover(c)
-            if code in (-errno.EAGAIN, -errno.ETIMEDOUT):
+        self._claimed()
+        if self._pending is not None:
+            return True
+        try:
+            if not self._look(1, AT_ONCE):
                 return False
-            if code > 0 or code == -errno.EPIPE:
-                break
-            if code == -errno.EBADMSG:
-                self._pending = self._corrupt()
-            elif code not in (0, -errno.EINTR):
-                self._fail(code)
+            self._give(False)
+        except NotOwner:
+            raise
+        except Closed:
+            pass  # the next receive finds that again
+        except MultikernelError as error:
+            self._pend(error)
         return True
-
-    async def arecv(self) -> bytes:
-        """As `recv`, in asyncio: other tasks run while the mailbox is empty. One task at a time (NotOwner)."""
-        from .aio import done
-
-        return await done(self.try_recv, self)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        from .aio import each
-
-        return each(self.arecv)
 
     @property
     def senders(self) -> tuple[int, ...]:
@@ -161,60 +107,105 @@ class MailboxReceiver(FanEnd):
                 return tuple(sorted(numbers[0:count]))
             room = count
 
-    def _take_many(self, limit: int, until: int) -> list[tuple[int, bytes]]:
-        if limit < 1:
-            raise ValueError(f"recv_many({limit}): the least is 1")
-        found = self._take(limit, until)
+    def _take_many(self, limit: int, until: int) -> list[bytes]:
+        return [payload for _, payload in self._take_many_from(limit, until)]
+
+    def _take_many_from(self, limit: int, until: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` messages, of one sender after the other."""
+        found = self._take_from(limit, until)
         try:
-            while found and len(found) < limit and (more := self._take(limit - len(found), AT_ONCE)):
+            while found and len(found) < limit and (more := self._take_from(limit - len(found), AT_ONCE)):
                 found += more
         except MultikernelError as error:
-            self._pending = error  # what was found comes first
+            self._pend(error)  # what was found comes first
         return found
 
-    def _take(self, limit: int, until: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` messages of the sender whose turn it is; [] when there was none until the deadline."""
+    def _take_from(self, limit: int, until: int) -> list[tuple[int, bytes]]:
+        found = self._take(limit, until)
+        number: int = lib.mk_py_mailbox_number(self._c)
+        return [(number, payload) for payload in found]
+
+    def _look(self, limit: int, until: int) -> int:
         c = self._claimed()
-        messages, number = self._messages, self._number
         if self._pending is not None:
             error, self._pending = self._pending, None
+            self._use(c)
             raise error
         while True:
             try:
-                code = lib.mk_py_mailbox_peek(c, messages, min(limit, BATCH_RECORDS), number, until)
-                if code > 0:
-                    sender = number[0]
-                    found = [(sender, ffi.buffer(m.payload, m.length)[:]) for m in messages[0:code]]
-                    lib.mk_py_mailbox_release(c)
-                    return found
+                code: int = lib.mk_py_mailbox_peek(c, self._messages, limit, until)
                 if code == 0:
-                    self._admit_all(c)
-                    lib.mk_py_mailbox_leave(c)
+                    self._take_in()
                     continue
             except BaseException:
-                lib.mk_py_mailbox_recover(c)
+                self._recover()
                 raise
+            if code > 0:
+                return code
             if code in (-errno.EAGAIN, -errno.ETIMEDOUT):
-                return []
+                return 0
             if code != -errno.EINTR:
-                self._fail_to_take(code)
+                self._fail_to_look(code)
 
-    def _fail_to_take(self, code: int) -> None:
+    def _give(self, ended_well: bool) -> None:
+        code = lib.mk_py_mailbox_give(self._c, ended_well)
+        if code:
+            self._fail(code)
+
+    def _recover(self) -> None:
+        lib.mk_py_mailbox_recover(self._c)
+
+    def _offset(self, start: Any, payload: Any) -> int:
+        return int(payload - start) % self._capacity  # the lane's memory is mapped twice in a row
+
+    def _over(self) -> bool:
+        return self._known(lib.mk_py_mailbox_over) > 0
+
+    def _waiting(self) -> int:
+        return self._known(lib.mk_py_mailbox_waiting)
+
+    def _known(self, what: Callable[[Any], int]) -> int:
+        """What the mailbox in C says when all that has come by the door was taken in."""
+        c = self._claimed()
+        code = lib.mk_py_mailbox_enter(c)
+        if code:
+            self._fail(code)
+        try:
+            self._take_in_later()
+            return what(c)
+        finally:
+            lib.mk_py_mailbox_leave(c)
+
+    def _pend(self, error: MultikernelError) -> None:
+        """Let the next call that receives raise this."""
+        self._pending = error
+        self._bind(0, False)  # it is for `_look` to do
+
+    def _use(self, c: Any) -> None:
+        """Let the extension's calls use the claimed end."""
+        self._bind(int(ffi.cast("uintptr_t", c)), True)
+
+    def _fail_to_look(self, code: int) -> NoReturn:
         if code == -errno.EPIPE:
             raise Closed("all senders of this mailbox are gone, and it is closed for new ones")
         if code == -errno.EBADMSG:
             raise self._corrupt()
         self._fail(code)
 
+    def _fail_later(self, _code: int) -> None:
+        """As `_fail_to_look`, by the next call."""
+        self._pend(self._corrupt())
+
     def _corrupt(self) -> CorruptLane:
         """What a sender did that has just been cut off."""
         value = ffi.new("uint64_t *")
         what = _WRONG.get(lib.mk_py_mailbox_bad(self._c, value), "word")
+        number = lib.mk_py_mailbox_number(self._c)
         return CorruptLane(
-            f"sender {self._number[0]} wrote a {what} that cannot be: {value[0]:#x}. It is cut off",
+            f"sender {number} wrote a {what} that cannot be: {value[0]:#x}. It is cut off",
             what=what,
             value=value[0],
-            sender=self._number[0],
+            sender=number,
         )
 
     # --- claiming, and what comes by the door
@@ -238,12 +229,27 @@ class MailboxReceiver(FanEnd):
         os.close(tickets)
         self._door, self._maker = door, maker
         door.introduce()
+        self._use(c)
         try:
             self._admit_all(c)
         except MultikernelError as error:
-            self._pending = error
+            self._pend(error)
         lib.mk_py_mailbox_leave(c)
         return c
+
+    def _take_in(self) -> None:
+        """Take in what has come by the door, and leave the mailbox in C, which is this thread's."""
+        try:
+            self._admit_all(self._c)
+        finally:
+            lib.mk_py_mailbox_leave(self._c)
+
+    def _take_in_later(self) -> None:
+        """Take in what has come by the door; what is wrong with it the next receive says. The mailbox stays taken."""
+        try:
+            self._admit_all(self._c)
+        except MultikernelError as error:
+            self._pend(error)
 
     def _admit_all(self, c: Any) -> None:
         """Take in what has come by the door. The mailbox in C is this thread's."""
@@ -289,15 +295,9 @@ class MailboxReceiver(FanEnd):
 
     def _close(self, c: Any) -> int:
         code: int = lib.mk_py_mailbox_close(c)
+        if not code:
+            self._bind(0, False)
         return code
-
-    def __iter__(self) -> Iterator[bytes]:
-        while True:
-            try:
-                message = self.recv()
-            except Closed:
-                return
-            yield message
 
     def __reduce__(self) -> tuple[Callable[..., MailboxReceiver], tuple[Any, ...]]:
         return MailboxReceiver, (*self._pass_on(), self._capacity, self._wait)

@@ -15,14 +15,15 @@ from .format import Format, as_bytes
 from .handles import Handle, adopt, claim
 from .lane import describe
 from .lane_receiver import LaneReceiver
-from .views import View, Views
+from .views import View, Views, receive_into
 from .waiting import AT_ONCE, WaitPolicy, deadline, policy_number
 
 
 class Receiver(RecvCalls):
     """The receiving end of a `Ring`. The first call that receives claims it for this process.
 
-    Iterating gives messages until the sender is gone. One thread at a time, as with `Sender`.
+    Iterating gives messages until the sender is gone; Closed where this end was closed here. One thread at a time, as
+    with `Sender`.
     """
 
     def __init__(self, handle: Handle, format_: Format, wait: WaitPolicy) -> None:
@@ -82,6 +83,8 @@ class Receiver(RecvCalls):
         try:
             return self._recv(None)
         except Closed:
+            if self._closed:  # here: nothing has come to its end
+                raise
             raise StopIteration from None
 
     def _fail(self, code: int, timeout: float | None, _length: int) -> NoReturn:
@@ -111,16 +114,7 @@ class Receiver(RecvCalls):
             if not count:
                 lane.fail(-errno.ETIMEDOUT, timeout=timeout)
             return count
-        target = memoryview(buffer)
-        if target.readonly or not target.c_contiguous:
-            raise ValueError("recv_into needs a writable, contiguous buffer")
-        target = target.cast("B")
-        with self.peek(timeout) as view:
-            length = len(view)
-            if length > len(target):
-                raise ValueError(f"the next message has {length} bytes, the buffer {len(target)}; it stays in the ring")
-            target[:length] = view
-        return length
+        return receive_into(self.peek(timeout), buffer)
 
     def peek(self, timeout: float | None = None, *, limit: int = 1) -> View:
         """The next message where it lies: `with rx.peek() as view: ...`. Its space is given back when the block ends.

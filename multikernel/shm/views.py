@@ -154,3 +154,21 @@ class Views:
             except BufferError:
                 pass  # an array was made from it: the whole's end says so
         self._whole.__exit__(kind, error, trace)
+
+
+def receive_into(peeked: View, buffer: Any) -> int:
+    """Copy the message that a view shows into a buffer. How many bytes.
+
+    Raises:
+        TypeError, ValueError: it is not writable and contiguous, or too short. The message stays.
+    """
+    target = memoryview(buffer)
+    if target.readonly or not target.c_contiguous:
+        raise ValueError("recv_into needs a writable, contiguous buffer")
+    target = target.cast("B")
+    with peeked as view:
+        length = len(view)
+        if length > len(target):
+            raise ValueError(f"the next message has {length} bytes, the buffer {len(target)}; it stays where it is")
+        target[:length] = view
+    return length

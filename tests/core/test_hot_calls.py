@@ -34,7 +34,10 @@ def run(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("kind", ["SendCalls", "RecvCalls", "QueueCalls", "ConnectionCalls"])
+KINDS = ["SendCalls", "RecvCalls", "FanCalls", "MailboxCalls", "CastCalls", "QueueCalls", "ConnectionCalls"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_both_halves_have_the_same_calls_signatures_and_docstrings(kind):
     if _core.HOT_CALLS != "extension":
         pytest.skip("this run is by cffi")

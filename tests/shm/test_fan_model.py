@@ -49,6 +49,7 @@ class MailboxModel(RuleBasedStateMachine):
     @rule(tx=senders, batch=st.lists(payloads, max_size=8))
     def send(self, tx: mk.MailboxSender, batch: list[bytes]) -> None:
         there = self.there[tx.number]
+        batch = [bytes([tx.number]) + payload for payload in batch]
         expected = 0
         for payload in batch:
             if record_size(payload) > CAPACITY - sum(map(record_size, there)):
@@ -82,6 +83,29 @@ class MailboxModel(RuleBasedStateMachine):
         if any(self.there.values()):
             sender, payload = self.rx.recv_from(timeout=0)
             assert payload == self.there[sender].popleft()
+
+    @rule(limit=st.integers(1, 100), taken=st.booleans())
+    def peek(self, limit: int, taken: bool) -> None:
+        if not any(self.there.values()):
+            return
+        try:
+            with self.rx.peek_many(limit, timeout=0) as views:
+                assert 1 <= len(views) <= limit
+                there = self.there[views[0][0]]
+                assert list(map(bytes, views)) == list(there)[: len(views)]
+                if not taken:
+                    raise LookupError
+                for _ in views:
+                    there.popleft()
+        except LookupError:
+            pass
+
+    @rule()
+    def count(self) -> None:
+        left = sum(map(len, self.there.values()))
+        assert len(self.rx) == left
+        assert self.rx
+        assert self.rx.closed is (self.closed and not self.open)
 
     @precondition(lambda self: not self.closed)
     @rule()
@@ -156,6 +180,35 @@ class BroadcastModel(RuleBasedStateMachine):
         assert found == self.sent[place : place + limit]
         self.places[rx] += len(found)
 
+    @rule(rx=receivers, limit=st.integers(1, 20), taken=st.booleans())
+    def peek(self, rx: Any, limit: int, taken: bool) -> None:
+        place = self.places[rx]
+        if place == len(self.sent):
+            return
+        try:
+            with rx.peek_many(limit, timeout=0) as views:
+                assert list(map(bytes, views)) == self.sent[place : place + limit]
+                if not taken:
+                    raise LookupError
+                self.places[rx] += len(views)
+        except LookupError:
+            pass
+
+    @rule(rx=receivers)
+    def receive_into(self, rx: Any) -> None:
+        if self.places[rx] == len(self.sent):
+            return
+        expected = self.sent[self.places[rx]]
+        room = bytearray(CAPACITY)
+        assert rx.recv_into(room, timeout=0) == len(expected)
+        assert room.startswith(expected)
+        self.places[rx] += 1
+
+    @rule(rx=receivers)
+    def wait(self, rx: Any) -> None:
+        assert len(rx) == len(self.sent) - self.places[rx]
+        assert not rx.closed
+
     @rule()
     def count(self) -> None:
         assert self.tx.receivers == len(self.places)
@@ -188,6 +241,41 @@ class MissingModel(BroadcastModel):
         assert bool(found) is (place < len(self.sent))
         # It copies ahead, so it may have seen what is gone by now; it misses nothing that is still there.
         assert rx.missed == missed or place <= self.oldest()
+
+    @rule(rx=BroadcastModel.receivers, limit=st.integers(1, 20), taken=st.booleans())
+    def peek(self, rx: Any, limit: int, taken: bool) -> None:
+        place, missed = self.places[rx], rx.missed
+        if place == len(self.sent):
+            return
+        try:
+            with rx.peek_many(limit, timeout=0) as views:
+                shown = list(map(bytes, views))
+                if not taken:
+                    raise LookupError
+        except LookupError:
+            assert rx.missed == missed
+            return
+        place += rx.missed - missed
+        assert shown == self.sent[place : place + len(shown)]
+        self.places[rx] = place + len(shown)
+
+    @rule(rx=BroadcastModel.receivers)
+    def receive_into(self, rx: Any) -> None:
+        place, missed = self.places[rx], rx.missed
+        if place == len(self.sent):
+            return
+        room = bytearray(CAPACITY)
+        length = rx.recv_into(room, timeout=0)
+        place += rx.missed - missed
+        assert room[:length] == self.sent[place]
+        self.places[rx] = place + 1
+
+    @rule(rx=BroadcastModel.receivers)
+    def wait(self, rx: Any) -> None:
+        """It waits for all that is there, and for what it has copied ahead."""
+        place = self.places[rx]
+        assert len(self.sent) - max(place, self.oldest()) <= len(rx) <= len(self.sent) - place
+        assert not rx.closed
 
 
 TestMailbox = MailboxModel.TestCase

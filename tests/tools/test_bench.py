@@ -159,7 +159,7 @@ def test_a_side_that_dies_is_told_while_the_other_waits_for_it(dies, cpus):
     runs = [stay, stay]
     runs[dies] = die
     both = [(cpu, doing(run)) for cpu, run in zip((cpus[0], cpus[-1]), runs, strict=True)]
-    with measured(*both) as dying, pytest.raises(ChildProcessError, match="-9"):
+    with pytest.raises(ChildProcessError, match="-9"), measured(*both) as dying:
         dying(1)
 
 

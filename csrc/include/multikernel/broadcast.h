@@ -121,6 +121,14 @@ MK_API struct mk_follower *mk_follower_new(struct mk_receiver *rx, uint64_t numb
  *         again; -ENOMEM; -EBADMSG: quarantined */
 MK_API int mk_follower_take(struct mk_follower *f, struct mk_message *messages, unsigned limit, uint64_t *missed);
 
+/* As mk_follower_take, but they stay the next ones until mk_follower_release. */
+MK_API int mk_follower_look(struct mk_follower *f, struct mk_message *messages, unsigned limit, uint64_t *missed);
+MK_API void mk_follower_release(struct mk_follower *f);
+
+/* How many records there are to take. Walks over them; fewer than there are where the sender overtakes the walk again
+ * and again. */
+MK_API uint64_t mk_follower_waiting(const struct mk_follower *f);
+
 /* For waiting (mk_wait, mk_event_descriptor) and for what is known of it; the follower's. */
 MK_API struct mk_receiver *mk_follower_receiver(const struct mk_follower *f);
 

@@ -43,12 +43,21 @@ MK_API void mk_mailbox_unwatch(struct mk_mailbox *box, int fd);
  *         quarantined, and is closed now */
 MK_API int mk_mailbox_peek(struct mk_mailbox *box, struct mk_message *messages, unsigned limit, uint32_t *number);
 MK_API void mk_mailbox_release(struct mk_mailbox *box);
+
+/* After 0 of a peek, for who did not look at the watched descriptors: the next peek says it again. */
+MK_API void mk_mailbox_remind(struct mk_mailbox *box);
 MK_API void mk_mailbox_unpeek(struct mk_mailbox *box);
 
 /* Wait until a lane has something or has ended, or a watched descriptor is readable. Times as for mk_wait.
  * @param goes_on  it is the wait that came back with -EINTR, made again
  * @return 0; -ETIMEDOUT; -EINTR; -EPIPE: there is nothing to wait for */
 MK_API int mk_mailbox_wait(struct mk_mailbox *box, int64_t timeout_ns, bool goes_on);
+
+/* How many records wait, in all lanes, that were not peeked at. Walks over them. */
+MK_API uint64_t mk_mailbox_waiting(const struct mk_mailbox *box);
+
+/* Whether no more can be sent: there is no watched descriptor, and the sender of each lane has gone. */
+MK_API bool mk_mailbox_over(const struct mk_mailbox *box);
 
 /* The numbers of the lanes that there are, up to @room. @return how many there are */
 MK_API unsigned mk_mailbox_numbers(const struct mk_mailbox *box, uint32_t *numbers, unsigned room);
