@@ -205,6 +205,7 @@ def bring(web: mk.Instance, state: str, image: Callable[[str], str]) -> None:
 def take(web: mk.Instance, step: str, image: Callable[[str], str]) -> None:
     {
         "load": lambda: web.load(image("serves")),
+        "load --panic": lambda: web.load(image("serves"), panic=True),
         "boot": web.boot,
         "reboot": web.reboot,
         "halt": web.halt,
@@ -225,7 +226,7 @@ def test_step_leads_where_the_table_says_or_is_refused_and_changes_nothing(machi
     before = machine.view.instance(web.id)
     if state in STEPS[step].legal:
         take(web, step, image)
-        leads_to = STEPS[step].leads_to
+        leads_to = state if STEPS[step].leads_to == "unchanged" else STEPS[step].leads_to
         assert [each.state for each in machine.view.instances()] == ([leads_to] if leads_to else [])
     else:
         with pytest.raises(mk.StateError, match=f"cannot {step} 'web': it is {state}. Legal now: ") as caught:

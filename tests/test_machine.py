@@ -218,7 +218,7 @@ def test_errors_of_the_host_arrive_as_their_class_with_fields_and_pickle(machine
     with pytest.raises(mk.StateError) as caught:
         web.boot()
     copy = pickle.loads(pickle.dumps(caught.value))  # noqa: TID251 - our own
-    assert (copy.state, copy.legal, str(copy)) == ("ready", ("load", "delete"), str(caught.value))
+    assert (copy.state, copy.legal, str(copy)) == ("ready", ("load", "delete", "load --panic"), str(caught.value))
 
 
 def test_closed_machine_says_so_and_may_be_closed_again():

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from multikernel.machine import Instance
 
 
-def load(instance: Instance, spec: str, cmdline: str, initrd: str | None) -> None:
+def load(instance: Instance, spec: str, cmdline: str, initrd: str | None, *, panic: bool = False) -> None:
     """Load the image `spec` into `instance`; modules are looked for here first, as `python -m` does."""
     _look_here()
-    instance.load(spec, cmdline=cmdline, initrd=initrd)
+    instance.load(spec, cmdline=cmdline, initrd=initrd, panic=panic)
 
 
 def check(spec: str, initrd: str | None, memory: int) -> None:

@@ -17,6 +17,7 @@ from . import complete, describe, foreign, images, options, output, target
 @click.option("-k", "--kernel", metavar="IMAGE", help="The image; the same as IMAGE.")
 @options.cmdline("-c")
 @options.initrd("-i")
+@click.option("--panic", is_flag=True, help="Boot it when the instance dies by itself, in its place.")
 @options.instance_id
 @options.machine_name
 @options.dry_run
@@ -28,6 +29,7 @@ def load(
     kernel: str | None,
     cmdline: str,
     initrd: str | None,
+    panic: bool,
     number: int | None,
     machine_name: str | None,
     dry_run: bool,
@@ -43,11 +45,12 @@ def load(
     with target.machine(machine_name) as machine:
         instance = target.instance(machine, name, number)
         if dry_run:
-            target.check_step(instance, "load")
+            target.check_step(instance, "load --panic" if panic else "load")
             images.check(image, initrd, instance.memory)
         else:
-            images.load(instance, image, cmdline, initrd)
-        text = f"{'would load' if dry_run else 'loaded'} {image} into {instance.name}"
+            images.load(instance, image, cmdline, initrd, panic=panic)
+        where = f"{instance.name} as its crash image" if panic else instance.name
+        text = f"{'would load' if dry_run else 'loaded'} {image} into {where}"
         output.done(
             describe.outcome(instance, image=image, cmdline=cmdline, initrd=initrd, dry_run=dry_run), as_json, text
         )

@@ -71,7 +71,12 @@ class Instance:
         return self._membership.panic(self.id, epoch) if epoch else None
 
     def load(
-        self, spec: str | Callable[..., Any], cmdline: str = "", *, initrd: str | os.PathLike[str] | None = None
+        self,
+        spec: str | Callable[..., Any],
+        cmdline: str = "",
+        *,
+        initrd: str | os.PathLike[str] | None = None,
+        panic: bool = False,
     ) -> None:
         """Read an image once, seal it, and give it to the instance; editing the file afterwards changes nothing.
 
@@ -80,6 +85,8 @@ class Instance:
                 last two have the function in `__main__.py`; `main` may be left out. Or a function that can be imported.
             cmdline: what the image finds as `kernel.cmdline`, and in parts as `kernel.params`.
             initrd: a file, or a directory, whose data the image finds as `kernel.initrd`; read and sealed as it is.
+            panic: it is the crash image: it boots when the instance dies by itself, on the same cpus and before any
+                restart, and finds the report of that as `kernel.panic`. May be loaded at any time; the state stays.
 
         Raises:
             ImageError: it cannot be read, or is larger than the instance's memory allows.
@@ -97,6 +104,7 @@ class Instance:
                 "cmdline": cmdline,
                 "directory": os.getcwd(),
                 "initrd": None if data is None else data.kind,
+                "panic": panic,
             }
             self._request("load", fields, fds=[read.fd] if data is None else [read.fd, data.fd])
 

@@ -71,6 +71,8 @@ class Incarnation:
         self.late = False
         self.killed = False
         """Whether the host has killed it, for whatever reason."""
+        self.crashed = False
+        """Whether it is the crash image, in the place of one that has died."""
         self.by_policy = False
         """Whether nobody has asked for its boot: it follows another one that has ended."""
         self.busy = 0

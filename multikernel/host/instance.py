@@ -78,6 +78,12 @@ class Instance:
     restart_at_ns: int = 0
     panic: tuple[int, int] | None = None
     """The report that is kept: of which epoch, and its descriptor."""
+    crash_image: Loaded | None = None
+    """What boots in its place when it dies by itself."""
+    after_crash: float | None = None
+    """While that is due or runs: for how long the dead one had run, in seconds, if it is booted again; else None."""
+    crash_due: bool = False
+    """Whether what is due is the crash image."""
     hung_since_ns: int = 0
     """Its last sign of life, once it is hung; 0: it is not."""
     claimed_ns: int = 0
@@ -158,4 +164,6 @@ class Instance:
             core=policy.core,
             panic=self.panic[0] if self.panic else 0,
             claimed_ns=self.claimed_ns,
+            crash_image=self.crash_image.image_id if self.crash_image else 0,
+            crashed=self.run is not None and self.run.crashed,
         )

@@ -28,7 +28,7 @@ from multikernel.shm.pages import End
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multikernel.host.instance import Instance
+    from multikernel.host.instance import Instance, Loaded
     from multikernel.host.registry import Registry
     from multikernel.host.wire import Wire
     from multikernel.shm.channel import Document
@@ -110,7 +110,9 @@ class Lifecycle:
         instance.due = True
         self._registry.publish(instance)
 
-    async def succeed(self, instance: Instance, until: Until, within: float, *, by_policy: bool = False) -> Incarnation:
+    async def succeed(
+        self, instance: Instance, until: Until, within: float, *, by_policy: bool = False, crashed: bool = False
+    ) -> Incarnation:
         """Boot the successor of an incarnation that has ended; the caller has the instance's turn.
 
         It has the id, and, if it was expected, links, named memory and messages that were not released.
@@ -119,7 +121,7 @@ class Lifecycle:
             As `boot`. A successor that was expected still is, unless this one had become active: try again, or
             `give_up`.
         """
-        return await self._boot(instance, until, within, by_policy=by_policy)
+        return await self._boot(instance, until, within, by_policy=by_policy, crashed=crashed)
 
     def give_up(self, instance: Instance) -> None:
         """No successor will come: who waits for one is told so. Nothing happens if none was expected."""
@@ -239,11 +241,13 @@ class Lifecycle:
                 instance.run.kill()
                 self._finish(instance, 0, signal.SIGKILL, dumped=False)
 
-    async def _boot(self, instance: Instance, until: Until, within: float, *, by_policy: bool = False) -> Incarnation:
+    async def _boot(
+        self, instance: Instance, until: Until, within: float, *, by_policy: bool = False, crashed: bool = False
+    ) -> Incarnation:
         """Start an incarnation, and wait until it is as far as `until`. Raises as `boot` does."""
         if self._closing:
             raise Closed(f"machine {self._registry.machine!r} is shutting down")
-        run = await self._start(instance, until, by_policy=by_policy)
+        run = await self._start(instance, until, by_policy=by_policy, crashed=crashed)
         reached = run.reached[until]
         await first_of(reached, run.over, seconds=within)
         if reached.done():
@@ -254,9 +258,9 @@ class Lifecycle:
         await run.over
         raise boot_error(instance, run, f"{until} within {within:g} s" if run.late else until)
 
-    async def _start(self, instance: Instance, until: Until, *, by_policy: bool) -> Incarnation:
+    async def _start(self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool) -> Incarnation:
         """Have a new incarnation forked. Takes everything back if that fails."""
-        loaded = instance.loaded
+        loaded = instance.crash_image if crashed else instance.loaded
         if loaded is None:
             raise AssertionError("an instance that may boot has an image")
         run = Incarnation(
@@ -267,12 +271,14 @@ class Lifecycle:
             on_active=lambda: self._on_active(instance),
             on_document=lambda document, fds: self._spoke(instance, document, fds),
         )
-        run.by_policy = by_policy
+        run.by_policy, run.crashed = by_policy, crashed
         instance.run = run
         instance.epoch += 1
         instance.claimed_ns = time.monotonic_ns()
         extras = {**run.extras(), **loaded.extras()}
-        manifest = self._manifest(instance, tuple(extras))
+        if crashed and instance.panic is not None:
+            extras["panic"] = instance.panic[1]
+        manifest = self._manifest(instance, loaded, tuple(extras))
         try:
             self._zygote.send(
                 {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": manifest},
@@ -300,11 +306,15 @@ class Lifecycle:
         """A process is gone: say so to everybody, then let its things go."""
         run = _running(instance)
         end, state = ends.judge(run.facts(code, number, self._supervision.kills))
-        instance.end, instance.console_tail, instance.run = end, run.unread + run.fatal, None
+        instance.console_tail, instance.run = run.unread + run.fatal, None
+        if run.crashed and not run.asked:
+            state = "failed"  # as it was: what counts is the end of the one that died
+        else:
+            instance.end = end
         instance.hung_since_ns = 0
         if run.asked == "kill":
             instance.due = False
-        if state == "failed":
+        if state == "failed" and not run.crashed:
             self._supervision.keep_report(instance, run, dumped=dumped)
         if not run.asked and not self._closing:
             self._supervision.plan(instance, run, state)
@@ -313,10 +323,7 @@ class Lifecycle:
         self._ended(run)
         run.close()
 
-    def _manifest(self, instance: Instance, extras: tuple[str, ...]) -> dict[str, Any]:
-        loaded = instance.loaded
-        if loaded is None:
-            raise AssertionError("an instance that may boot has an image")
+    def _manifest(self, instance: Instance, loaded: Loaded, extras: tuple[str, ...]) -> dict[str, Any]:
         return Manifest(
             id=instance.id,
             name=instance.name,

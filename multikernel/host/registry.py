@@ -115,11 +115,23 @@ class Registry:
         """
         check_step(instance.name, instance.state, "load")
         _check_cmdline(image, cmdline)
-        _check_fits(instance, image, initrd, self._pool.memory)
+        _check_fits(instance, image, initrd, instance.crash_image, self._pool.memory)
         image_id, image = self._images.take(image, "unsigned")
         self._drop_image(instance)
         instance.loaded = Loaded(image, image_id, cmdline, directory, initrd)
         self.enter(instance, "loaded")
+
+    def load_crash_image(
+        self, instance: Instance, image: Image, cmdline: str, directory: str, initrd: Initrd | None
+    ) -> None:
+        """As `load`, for the image that boots when the instance dies by itself. The state stays what it is."""
+        check_step(instance.name, instance.state, "load --panic")
+        _check_cmdline(image, cmdline)
+        _check_fits(instance, image, initrd, instance.loaded, self._pool.memory)
+        image_id, image = self._images.take(image, "unsigned")
+        self._release(instance.crash_image)
+        instance.crash_image = Loaded(image, image_id, cmdline, directory, initrd)
+        self.publish(instance)
 
     def unload(self, instance: Instance) -> None:
         """Take its image away. StateError if that is illegal now."""
@@ -131,6 +143,8 @@ class Registry:
         """Give back everything that it has, its name and id too. StateError if that is illegal now."""
         check_step(instance.name, instance.state, "delete")
         self._drop_image(instance)
+        self._release(instance.crash_image)
+        instance.crash_image = None
         self._pool.release(instance.name)
         del self.instances[instance.name]
         instance.deleted = True
@@ -168,8 +182,9 @@ class Registry:
     def close(self) -> None:
         """Close what the instances hold. The records stay as they are."""
         for instance in self.instances.values():
-            if instance.loaded is not None:
-                instance.loaded.close()
+            for loaded in (instance.loaded, instance.crash_image):
+                if loaded is not None:
+                    loaded.close()
             if instance.last is not None:
                 instance.last.close_pages()
             instance.drop_report()
@@ -185,10 +200,13 @@ class Registry:
         return self._pool.memory - self._pool.free_memory()
 
     def _drop_image(self, instance: Instance) -> None:
-        if instance.loaded is not None:
-            instance.loaded.close()
-            self._images.release(instance.loaded.image_id)
-            instance.loaded = None
+        self._release(instance.loaded)
+        instance.loaded = None
+
+    def _release(self, loaded: Loaded | None) -> None:
+        if loaded is not None:
+            loaded.close()
+            self._images.release(loaded.image_id)
 
     def _free_id(self, wanted: int | None) -> int:
         taken = {instance.id: instance.name for instance in self.instances.values()}
@@ -216,12 +234,14 @@ def _check_cmdline(image: Image, cmdline: str) -> None:
         raise ImageError(f"cannot load {image.name!r}: {error}") from None
 
 
-def _check_fits(instance: Instance, image: Image, initrd: Initrd | None, pool: int) -> None:
-    size = image.size + (initrd.size if initrd else 0)
+def _check_fits(instance: Instance, image: Image, initrd: Initrd | None, beside: Loaded | None, pool: int) -> None:
+    size = image.size + (initrd.size if initrd else 0) + (beside.size if beside else 0)
     if size + FIXED_MEMORY > instance.memory:
         what = f"image {image.name!r} ({format_size(image.size)})"
         if initrd:
             what += f" with its initrd ({format_size(initrd.size)})"
+        if beside:
+            what += f" beside {beside.image.name!r} ({format_size(beside.size)}), which is loaded too,"
         more = (
             "Create it with more memory."
             if size + FIXED_MEMORY <= pool

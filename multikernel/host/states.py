@@ -15,7 +15,7 @@ class Step(NamedTuple):
 
     legal: frozenset[str]
     """From which states."""
-    leads_to: State | None
+    leads_to: State | Literal["unchanged"] | None
     """The state after it. None: the instance is gone."""
 
 
@@ -28,6 +28,7 @@ STEPS = MappingProxyType(
         "kill": Step(frozenset({"active", "standby"}), "loaded"),
         "unload": Step(frozenset({"loaded", "failed"}), "ready"),
         "delete": Step(frozenset({"ready", "loaded", "failed"}), None),
+        "load --panic": Step(frozenset({"ready", "loaded", "active", "failed"}), "unchanged"),
     }
 )
 """Every step there is, by name. Which end of itself leads an active instance to `loaded` and which to `failed` is

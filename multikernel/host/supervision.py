@@ -59,10 +59,23 @@ class Supervision:
         """Decide what follows `run`, which has ended by itself and leads to `state`; before that is published."""
         if not run.booted and not run.by_policy:
             return  # somebody has asked for this boot, and is told
+        ran = instance.after_crash if run.crashed else self._ran_if_followed(instance, run, state)
+        instance.after_crash = None
+        if state == "failed" and instance.crash_image is not None and not run.crashed:
+            instance.after_crash = ran
+            instance.due = instance.crash_due = True
+            instance.restart = asyncio.get_running_loop().call_later(0, self._begin, instance)
+        elif ran is not None:
+            self._plan_next(instance, ran)
+        else:
+            instance.due = False
+
+    def _ran_if_followed(self, instance: Instance, run: Incarnation, state: State) -> float | None:
+        """For how many seconds `run` was active, if its policy wants another one after it; else None."""
         when = instance.policy.restart.when
         rebooted = run.hung_for > 0 and instance.policy.on_hang == "reboot"
-        if rebooted or when == "always" or (when == "on-failure" and state == "failed"):
-            self._plan_next(instance, run.seconds_active())
+        wanted = rebooted or when == "always" or (when == "on-failure" and state == "failed")
+        return run.seconds_active() if wanted else None
 
     def _plan_next(self, instance: Instance, ran: float) -> None:
         """Have the instance booted again after its wait, the last incarnation having run for `ran` seconds."""
@@ -84,7 +97,7 @@ class Supervision:
         due = instance.restart is not None
         if instance.restart is not None:
             instance.restart.cancel()
-        instance.restart, instance.restart_at_ns = None, 0
+        instance.restart, instance.restart_at_ns, instance.crash_due = None, 0, False
         return due
 
     def _on_hung(self, instance: Instance, run: Incarnation, silent: float) -> None:
@@ -101,8 +114,9 @@ class Supervision:
         """Boot the successor that is due, unless somebody has decided otherwise meanwhile."""
         try:
             async with instance.turn():
+                crashed = instance.crash_due
                 if self.cancel(instance):
-                    await self._lifecycle.succeed(instance, "active", _WITHIN, by_policy=True)
+                    await self._lifecycle.succeed(instance, "active", _WITHIN, by_policy=True, crashed=crashed)
         except Closed:  # the machine is shutting down
             self._lifecycle.give_up(instance)
         except BootError as error:  # what follows was decided, and published, as after any other end

@@ -97,18 +97,22 @@ async def delete(host: HostKernel, _client: Client, request: Request) -> Answer:
 async def load(host: HostKernel, _client: Client, request: Request) -> Answer:
     """Give it an image."""
     instance = _instance(host, request)
-    cmdline, directory = request.text("cmdline"), request.text("directory")
+    cmdline, directory, panic = request.text("cmdline"), request.text("directory"), request.flag("panic")
     async with instance.turn():
-        check_step(instance.name, instance.state, "load")
+        check_step(instance.name, instance.state, "load --panic" if panic else "load")
         image, initrd = await loading.receive(request)
         try:
-            host.registry.load(instance, image, cmdline, directory, initrd)
+            if panic:
+                host.registry.load_crash_image(instance, image, cmdline, directory, initrd)
+            else:
+                host.registry.load(instance, image, cmdline, directory, initrd)
         except BaseException:
             image.close()
             if initrd is not None:
                 initrd.close()
             raise
-        host.lifecycle.stand_down(instance)
+        if not panic:
+            host.lifecycle.stand_down(instance)
     return {}, []
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from multikernel.kernel.manifest import Manifest
+    from multikernel.kernel.panic import Panic
 
 _HIDDEN = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
@@ -170,9 +171,20 @@ def _map(
     lane.attach(given.lane, given.bell)
     machine = MachineView(given.machine)
     os.close(given.machine)
-    kernel = Kernel(manifest, control, lane, status, console, machine, initrd.view(extras))
+    panic = _report(extras["panic"]) if "panic" in extras else None
+    kernel = Kernel(manifest, control, lane, status, console, machine, initrd.view(extras), panic)
     status.phase("mapped")
     return kernel, status
+
+
+def _report(fd: int) -> Panic:
+    """The report of the incarnation that died before this one; only a crash image has one."""
+    from multikernel.kernel.panic import Panic
+
+    try:
+        return Panic.read(fd)
+    finally:
+        os.close(fd)
 
 
 def _finish_at_exit(console: Console) -> None:

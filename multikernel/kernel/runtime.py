@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from multikernel.image.initrd import View
     from multikernel.ipi.hostlane import HostLaneReceiver
     from multikernel.ipi.link import IpiHandler, Link
+    from multikernel.kernel.panic import Panic
     from multikernel.shm.channel import Channel
     from multikernel.shm.pages import Console, MachineView, StatusPage
 
@@ -41,6 +42,7 @@ class Kernel:
         console: Console,
         machine: MachineView,
         initrd: View | None = None,
+        panic: Panic | None = None,
     ) -> None:
         self.id: int = manifest.id
         """1 to 511."""
@@ -56,6 +58,8 @@ class Kernel:
         """What `load` was given for it."""
         self.params: Params = Params(manifest.cmdline)
         """The same as parameters, by name: `multikernel.image.cmdline`."""
+        self.panic: Panic | None = panic
+        """In a crash image: the report of the incarnation in whose place it runs."""
         self.initrd: View | None = initrd
         """The data that `load` was given, read-only: the bytes of a file; or of each file in a directory, by path
         ("conf/table.txt"). None: there is none."""

@@ -8,7 +8,7 @@ from multikernel.proc.words import line, table, word
 
 if TYPE_CHECKING:
     from multikernel.proc.reader import Reader
-    from multikernel.shm.pages import ImageRecord
+    from multikernel.shm.pages import ImageRecord, InstanceRecord
 
 NONE = "No kimages loaded\n"
 _HEAD = ("MK_ID", "Type", "Size", "Digest", "Signature", "Loaded", "Running", "Imports", "Name")
@@ -21,11 +21,18 @@ def values(reader: Reader) -> list[dict[str, Any]]:
     return [
         of(image)
         | {
-            "instances": [record.name for record in records if record.image == image.id],
-            "running": [record.name for record in records if record.image == image.id and record.pid],
+            "instances": [
+                record.name for record in records if image.id in (record.image, record.supervised.crash_image)
+            ],
+            "running": [record.name for record in records if record.pid and _runs(record) == image.id],
         }
         for image in reader.images()
     ]
+
+
+def _runs(record: InstanceRecord) -> int:
+    """The id of the image that its process runs."""
+    return record.supervised.crash_image if record.supervised.crashed else record.image
 
 
 def text(reader: Reader) -> str:

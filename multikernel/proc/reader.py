@@ -29,6 +29,7 @@ class Seen:
     console: ConsoleView | None = None
     image: ImageRecord | None = None
     panic: Panic | None = None
+    crash_image: ImageRecord | None = None
     now_ns: int = 0
 
 
@@ -76,19 +77,19 @@ class Reader:
     def look(self, record: InstanceRecord, images: list[ImageRecord]) -> Seen:
         """What the pages say of an instance whose record was just read."""
         image = next((each for each in images if each.id == record.image), None)
+        crash = next((each for each in images if each.id == record.supervised.crash_image), None)
         watched = self._find(record.id)
         epoch = record.supervised.panic
         panic = self._panics(record.id, epoch) if epoch else None
         if watched is None:
-            return Seen(record, image=image, panic=panic, now_ns=self.now_ns())
+            return Seen(record, image=image, panic=panic, crash_image=crash, now_ns=self.now_ns())
         epoch, page, console = watched
         if epoch > record.epoch:
             # Booted since the record was read. If not, the pages are of a deleted instance that had the same id.
             record = self._again(record)
             if epoch > record.epoch:
-                return Seen(record, image=image, panic=panic, now_ns=self.now_ns())
-        status = page.read()
-        return Seen(record, epoch, status, console, image, panic, self.now_ns())
+                return Seen(record, image=image, panic=panic, crash_image=crash, now_ns=self.now_ns())
+        return Seen(record, epoch, page.read(), console, image, panic, crash, self.now_ns())
 
     def _again(self, record: InstanceRecord) -> InstanceRecord:
         newer = self._view.instance(record.id)

@@ -81,6 +81,20 @@ def test_core_file_is_written_beside_the_report(cli, machine, directory):
         assert not (directory / "web.panic.core").exists()
 
 
+def test_crash_image_is_loaded_ahead_and_boots_when_the_instance_dies(cli, machine, directory):
+    (directory / "crash.py").write_text("def main(kernel): print('found:', kernel.panic.cause)\n")
+    cli("create", "web")
+    assert "loaded crash.py into web as its crash image" in cli("load", "--panic", "web", "crash.py").err
+    cli("load", "web", "serves.py")
+    cli("start", "web", "--until", "ready")
+    cli("load", "--panic", "web", "crash.py", "--dry-run")
+    die(machine, "web")
+    deadline = time.monotonic() + PATIENCE
+    while (machine["web"].epoch, machine["web"].pid) != (2, 0):
+        assert time.monotonic() < deadline
+    assert cli("console", "web").out == "found: LookupError: on purpose\n"
+
+
 def test_restart_policy_is_shown_and_holds(cli, machine):
     cli("create", "web", "--restart", "on-failure", "--watchdog", "30", "--on-hang", "reboot")
     cli("load", "web", "serves.py")

@@ -7,10 +7,10 @@ from multikernel.host.states import STEPS, check_step, legal_steps
 
 # As DESIGN has it; written out again here, so that a change of the table is seen.
 LEGAL = {
-    "ready": {"load", "delete"},
-    "loaded": {"load", "boot", "unload", "delete"},
-    "active": {"halt", "kill", "reboot"},
-    "failed": {"load", "boot", "reboot", "unload", "delete"},
+    "ready": {"load", "delete", "load --panic"},
+    "loaded": {"load", "boot", "unload", "delete", "load --panic"},
+    "active": {"load --panic", "halt", "kill", "reboot"},
+    "failed": {"load", "boot", "reboot", "unload", "delete", "load --panic"},
     "standby": {"kill"},
     "empty": set(),
 }

@@ -37,6 +37,10 @@ def values(seen: Seen) -> dict[str, Any]:
         "last_end": vars(record.end) if record.end else None,
         "torn": record.torn,
     }
+    its |= {
+        "crash_image": seen.crash_image.name if seen.crash_image else None,
+        "crashed": record.supervised.crashed,
+    }
     return its | _supervised(record.supervised, seen.now_ns) | _own(seen)
 
 
@@ -85,6 +89,8 @@ def text(seen: Seen) -> str:
         ("Exclusive", its["exclusive"]),
         ("Memory", kib(its["memory"])),
         ("Image", None if its["image"] is None else line(its["image"])),
+        ("CrashImage", None if its["crash_image"] is None else line(its["crash_image"])),
+        ("Crashed", its["crashed"]),
         ("PageEpoch", its["page_epoch"]),
         ("Phase", its["phase"]),
         ("Cpu", its["cpu"]),

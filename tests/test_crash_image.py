@@ -1,0 +1,189 @@
+"""The crash image: it boots in the place of an instance that has died, with its report at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import multikernel as mk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 20.0  # seconds, for what takes some milliseconds
+
+DIES = """
+    import os, signal
+
+    def main(kernel):
+        for message in kernel.messages():
+            if message.payload == b"die":
+                raise LookupError("on purpose")
+            if message.payload == b"return":
+                return 0
+            message.reply(b"%d alive" % kernel.epoch)
+"""
+WATCHES = """
+    import json, os
+
+    def main(kernel):
+        said = [kernel.panic.name, kernel.panic.epoch, kernel.panic.cause, [m.length for m in kernel.panic.messages]]
+        print(json.dumps([*said, kernel.epoch, sorted(os.sched_getaffinity(0)), kernel.cmdline]), flush=True)
+        for message in kernel.messages():
+            message.reply(b"crashed")
+"""
+WRITES = """
+    def main(kernel):
+        print(kernel.panic.text())
+"""
+FAILS = """
+    def main(kernel):
+        raise MemoryError
+"""
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[mk.Machine]:
+    with mk.Machine(memory="1G") as machine:
+        yield machine
+
+
+@pytest.fixture
+def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instance]]:
+    """Makes an instance called web that dies as it is told to, with a crash image of that source."""
+
+    def make(crash_source: str, **policy: object) -> mk.Instance:
+        web = machine.create("web", **policy)
+        for name, source in (("image.py", DIES), ("crash.py", crash_source)):
+            (tmp_path / name).write_text(textwrap.dedent(source))
+        web.load(str(tmp_path / "crash.py"), cmdline="dump=here", panic=True)
+        assert web.state == "ready"
+        web.load(str(tmp_path / "image.py"))
+        web.boot()
+        return web
+
+    yield make
+    web = machine["web"]
+    try:
+        web.kill()
+    except mk.StateError:
+        pass  # it has ended
+    web.delete()
+    assert machine.proc.snapshot("kimages") == []
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to be"
+        select.select([], [], [], 0.001)
+
+
+def tell(web: mk.Instance, what: bytes) -> None:
+    with web.machine.connect("web", timeout=PATIENCE) as link:
+        link.send(what)
+        web.wait(timeout=PATIENCE)
+
+
+def status(web: mk.Instance) -> dict[str, object]:
+    return web.machine.proc.snapshot("instances/web/status")
+
+
+def test_crash_image_boots_on_the_same_cpus_with_the_dead_one_s_report(web, machine):
+    it = web(WATCHES)
+    assert str(status(it)["crash_image"]).endswith("crash.py")
+    assert not status(it)["crashed"]
+    tell(it, b"die")
+    until(lambda: (it.state, it.epoch) == ("active", 2))
+    with machine.connect("web", timeout=PATIENCE) as link:
+        assert link.request(b"", timeout=PATIENCE).payload == b"crashed"
+    said = json.loads(machine.proc["instances/web/console"])
+    assert said == ["web", 1, "LookupError: on purpose", [3], 2, list(it.cpus), "dump=here"]
+    assert status(it)["crashed"]
+    assert (it.last_end.reason, it.panic.epoch) == ("exception", 1)
+
+
+def test_instance_is_failed_with_the_dead_one_s_end_when_its_crash_image_is_done(web):
+    it = web(WRITES)
+    tell(it, b"die")
+    until(lambda: (it.state, it.epoch, it.pid) == ("failed", 2, 0))
+    assert it.wait() == it.last_end
+    assert (it.last_end.reason, it.panic.epoch, status(it)["crashed"]) == ("exception", 1, False)
+    assert it.machine.proc["instances/web/console"] == f"{it.panic.text()}\n"
+    it.boot()
+    assert it.epoch == 3
+
+
+def test_crash_image_that_fails_itself_is_not_booted_again_and_the_report_is_the_first(web):
+    it = web(FAILS)
+    tell(it, b"die")
+    until(lambda: (it.state, it.epoch, it.pid) == ("failed", 2, 0))
+    assert (it.panic.epoch, it.panic.cause) == (1, "LookupError: on purpose")
+
+
+def test_policy_restarts_the_instance_after_its_crash_image(web, machine):
+    it = web(WRITES, restart=mk.Restart("on-failure", delay=0.001))
+    tell(it, b"die")
+    until(lambda: (it.state, it.epoch) == ("active", 3))
+    with machine.connect("web", timeout=PATIENCE) as link:
+        assert link.request(b"", timeout=PATIENCE).payload == b"3 alive"
+
+
+def test_hung_one_s_crash_image_comes_before_its_reboot(web):
+    it = web(WRITES, watchdog=0.3, on_hang="reboot")
+    with it.machine.connect("web", timeout=PATIENCE) as link:
+        link.request(b"", timeout=PATIENCE)
+        os.kill(it.pid, signal.SIGSTOP)
+        link.send(b"")
+        until(lambda: (it.state, it.epoch) == ("active", 3))
+    assert (it.last_end.reason, it.panic.reason, it.panic.epoch) == ("watchdog", "watchdog", 1)
+
+
+@pytest.mark.parametrize("end", ["halt", "kill", "return"])
+def test_crash_image_does_not_boot_when_nothing_died(web, end):
+    it = web(WATCHES)
+    if end == "return":
+        tell(it, b"return")
+    else:
+        getattr(it, end)()
+    assert (it.state, it.epoch, status(it)["restart_in_ns"]) == ("loaded", 1, None)
+
+
+@pytest.mark.parametrize("end", ["halt", "kill"])
+def test_crash_image_is_ended_by_who_wants_that_and_nothing_follows(web, end):
+    it = web(WATCHES, restart=mk.Restart("always", delay=0.001))
+    tell(it, b"die")
+    until(lambda: (it.state, it.epoch) == ("active", 2))
+    getattr(it, end)()
+    assert (it.state, it.epoch, it.last_end.reason) == ("loaded", 2, "halted" if end == "halt" else "killed")
+
+
+def test_crash_image_may_be_loaded_while_the_instance_runs_and_is_replaced_by_the_next(web, machine, tmp_path):
+    it = web(FAILS)
+    (tmp_path / "other.py").write_text(textwrap.dedent(WATCHES))
+    it.load(str(tmp_path / "other.py"), panic=True)
+    assert it.state == "active"
+    assert len(machine.proc.snapshot("kimages")) == 2
+    tell(it, b"die")
+    until(lambda: (it.state, it.epoch) == ("active", 2))
+    with machine.connect("web", timeout=PATIENCE) as link:
+        assert link.request(b"", timeout=PATIENCE).payload == b"crashed"
+
+
+def test_crash_image_counts_in_the_budget(machine, tmp_path):
+    small = machine.create("web2", memory="256K")
+    (tmp_path / "image.py").write_text("#" * 70_000 + "\ndef main(kernel): pass\n")
+    small.load(str(tmp_path / "image.py"))
+    with pytest.raises(mk.ImageError, match=r"beside .*image.py' \(.*\), which is loaded too, does not fit"):
+        small.load(str(tmp_path / "image.py"), panic=True)
+    assert small.state == "loaded"
+    small.delete()
