@@ -105,12 +105,12 @@ class Dealer:
                 raise Unfit(record[ANSWER.size :].decode(errors="replace"))
             task, lost = hand.answered(number)
             if lost:
-                self.pending.extendleft(reversed(lost))
+                self._wait_again(lost)
             if task is None:
                 continue
             if kind == LEFT:
                 hand.left_alone()
-                self.pending.appendleft(task)
+                self._wait_again([task])
                 continue
             seconds += took
             done.append((task, *hand.opened(number, kind, record)))
@@ -131,6 +131,21 @@ class Dealer:
             if len(hand.sent) > 1 and now - hand.heard >= patience:
                 self._take_back(hand)
         self.deal()
+
+    def recall(self, task: Task) -> bool:
+        """Take a task out with which no worker has begun. Whether it was to be had."""
+        if task.number:
+            hand = next((hand for hand in self.hands if task in hand.sent), None)
+            if hand is None or not self._takes_back or hand.has_come_to(task):
+                return False
+            self._take_back(hand)
+        try:
+            self.pending.remove(task)
+        except ValueError:  # its worker came to it after all
+            return False
+        finally:
+            self.deal()
+        return True
 
     def take_uncancelled(self) -> list[Task]:
         """Take out what waits and was never sent."""
@@ -173,9 +188,9 @@ class Dealer:
             if batch:
                 if not hand.sent:
                     hand.heard = time.monotonic()
-                pending.extendleft(reversed(hand.send(batch)))
+                self._wait_again(hand.send(batch))
         except OSError as error:  # no memory or no descriptors for what the first one needs
-            pending.extendleft(reversed(batch[1:]))
+            self._wait_again(batch[1:])
             self.failed.append((batch[0], error))
         except BaseException:
             self._recover(hand, batch)
@@ -186,7 +201,13 @@ class Dealer:
         if self._takes_back:
             self._take_back(hand)
         known = set(map(id, self.pending)) | set(map(id, hand.sent))
-        self.pending.extendleft(task for task in reversed(batch) if id(task) not in known)
+        self._wait_again([task for task in batch if id(task) not in known])
 
     def _take_back(self, hand: Hand) -> None:
-        self.pending.extendleft(reversed(hand.take_back()))
+        self._wait_again(hand.take_back())
+
+    def _wait_again(self, tasks: list[Task]) -> None:
+        """Put tasks that no worker has (any more) before those that wait."""
+        for task in reversed(tasks):
+            task.number = 0
+            self.pending.appendleft(task)

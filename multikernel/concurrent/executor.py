@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from functools import partial
 from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from multikernel.units import format_cpus, parse_cpus
 from .mapping import Mapping
 from .objects import to_record
 from .pool import Pool, Terms
-from .tasks import FutureTask, Pickled, joined, unpicklable
+from .tasks import FutureTask, Pickled, TaskFuture, joined, unpicklable
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class CoreExecutor(Executor):
     Tasks go to the workers through rings, without a lock or a thread in between, and their results come back in
     batches. A worker has a window of tasks at hand, of some 5 ms by what tasks have taken so far (one, at the
     beginning and where they take more than 20 ms); what waits behind a task that takes long is taken back
-    after some milliseconds and dealt to others. A task can be cancelled until it is sent to a worker's window.
+    after some milliseconds and dealt to others. A task can be cancelled until a worker begins with it.
 
     The workers start with the first task, and are used until the executor is shut down. The calling program is never
     pinned. They end with it, however it ends: a SIGKILL of the program ends them at once.
@@ -97,14 +98,16 @@ class CoreExecutor(Executor):
             BrokenProcessPool: a worker has died.
             RuntimeError: the executor was shut down, or belongs to the process that this one was forked from.
         """
-        future: Future[T] = Future()
+        future = TaskFuture()
         try:
             body = joined(to_record((fn, args, kwargs)))
         except Exception as error:  # noqa: BLE001 - the future raises it
             self._pool.check()
             future.set_exception(unpicklable(error))
             return future
-        self._pool.add((FutureTask(future, body),))
+        task = FutureTask(future, body)
+        future.recall = partial(self._pool.recall, task)
+        self._pool.add((task,))
         return future
 
     def map(

@@ -127,6 +127,10 @@ class Hand:
             pass  # it has died
         return TASK.pack(task.number, task.kind | PARCEL, task.length)
 
+    def has_come_to(self, task: Task) -> bool:
+        """Whether it has begun with a task that it was sent, or is about to."""
+        return self._claims.reached() >= task.number
+
     def take_back(self) -> list[Task]:
         """Take back what it has not begun with, oldest first.
 

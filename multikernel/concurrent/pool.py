@@ -73,6 +73,19 @@ class Pool:
             if self.dealer.failed:
                 self._collector.wake()
 
+    def recall(self, task: Task) -> bool:
+        """Take a task out with which no worker has begun. Whether it was to be had: it is the caller's then.
+
+        Not while whoever has the lock keeps it for a second: that may be a call of this very thread, in whose middle
+        the garbage collector has come here.
+        """
+        if self._pid != os.getpid() or not self.lock.acquire(timeout=1.0):
+            return False
+        try:
+            return self.dealer.recall(task)
+        finally:
+            self.lock.release()
+
     def check(self) -> None:
         """Raise if no more tasks are taken."""
         if self._pid != os.getpid():

@@ -66,7 +66,7 @@ class Task:
         self.kind = kind
         self.length = length  # of what stands before the arguments
         self.body = body
-        self.number = 0  # at the worker that it was sent to last
+        self.number = 0  # at the worker that has it; 0: none has
         self.begun = False
         self.abandoned = False  # nobody has its future, which a Ctrl-C may have left locked
 
@@ -87,12 +87,33 @@ class Task:
         raise NotImplementedError
 
 
+class TaskFuture(Future[Any]):
+    """A future that can be cancelled until a worker begins with its task, also when one has it at hand already."""
+
+    recall: Callable[[], bool] | None = None
+    """Takes the task out, if no worker has begun with it; None: there is no such task, or no more."""
+
+    def cancel(self) -> bool:
+        """Cancel the call, if no worker has begun with it. Whether it is cancelled."""
+        recall = self.recall
+        if super().cancel():
+            return True
+        if recall is None or not recall():
+            return self.cancelled()
+        with self._condition:  # nobody else has the task, and so nobody else changes the state
+            self._state = "PENDING"
+        super().cancel()
+        self.set_running_or_notify_cancel()
+        self.recall = None
+        return True
+
+
 class FutureTask(Task):
     """A task whose result goes to a future."""
 
     __slots__ = ("future",)
 
-    def __init__(self, future: Future[Any], body: bytes) -> None:
+    def __init__(self, future: TaskFuture, body: bytes) -> None:
         super().__init__(CALL, 0, body)
         self.future = future
 
@@ -109,11 +130,13 @@ class FutureTask(Task):
         if error is not None:
             self.fail(error)
         elif not self.abandoned:
+            self.future.recall = None
             self.future.set_result(value)
 
     def fail(self, error: BaseException) -> None:
         """As of `Task`."""
         if not self.abandoned:
+            self.future.recall = None
             self.future.set_exception(error)
 
     def cancel(self) -> None:

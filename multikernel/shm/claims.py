@@ -57,6 +57,11 @@ class Claims:
         begun[0] = number
         return number >= taken_back[0]
 
+    def reached(self) -> int:
+        """To which message the receiver has come; it may go on at any moment."""
+        _, begun = self._words or self._map()
+        return begun[0]
+
     def take_back(self, below: int) -> int:
         """The sender takes back all messages numbered less than `below` with which the receiver has not begun.
 

@@ -143,9 +143,9 @@ def test_the_fast_path_makes_no_system_call(cpus):
     """Room and messages are there: what is left to do is in shared memory."""
     counts = system_calls.system_calls((cpus[0], cpus[-1]), SHORT, Peers())
     fast = [next(counts) for _ in system_calls.FAST_PATHS]
-    assert {count.work: count.value for count in fast} == {
-        f"multikernel: {name}": 0 for name in system_calls.FAST_PATHS
-    }
+    assert [count.work for count in fast] == [f"multikernel: {name}" for name in system_calls.FAST_PATHS]
+    # One for each message would be 1. An interpreter's start takes a call more or less at times, of 256 messages' time.
+    assert {count.work: count.value for count in fast if abs(count.value) > 0.02} == {}
 
 
 @pytest.mark.two_cpus

@@ -206,6 +206,7 @@ def test_futures_go_with_wait_and_as_completed(executor, gate):
 def test_what_was_not_sent_can_be_cancelled(executor, gate):
     held = [executor.submit(work.wait_at_gate) for _ in range(2)]
     waiting = [executor.submit(work.same, n) for n in range(10)]
+    gate.wait_for(2)
     assert all(future.running() for future in held)
     assert not held[0].cancel()
     assert waiting[3].cancel()
