@@ -16,7 +16,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import multikernel
 from multikernel.errors import Closed, MultikernelError, Timeout, from_wire
+from multikernel.kernel.protocol import PROTOCOL
 from multikernel.shm.channel import close_all
 
 if TYPE_CHECKING:
@@ -39,11 +41,20 @@ def ask_first(
     Raises:
         MultikernelError: what the host answers. Closed, Timeout: it is gone, or silent.
     """
-    channel.send(document, fds)
+    channel.send({**document, "protocol": PROTOCOL}, fds)
     answer, got = channel.receive(timeout=timeout) or ({}, [])
     if "ok" not in answer:
         close_all(got)
         raise from_wire(answer.get("failed", {}))
+    if answer["ok"].get("protocol") != PROTOCOL:
+        close_all(got)
+        raise MultikernelError(
+            f"the host of this machine speaks version {answer['ok'].get('protocol')} of the protocol, and this "
+            f"multikernel ({multikernel.__version__}) speaks version {PROTOCOL}. Use the multikernel that started the "
+            "machine, or shut it down with that and start it anew with yours.",
+            host=answer["ok"].get("protocol"),
+            client=PROTOCOL,
+        )
     return answer["ok"], got
 
 
@@ -95,7 +106,7 @@ class Connection:
 
         Raises:
             MultikernelError: what the host answers, as the class that it raised.
-            Closed: the machine is gone.
+            Closed: the machine is gone; the field `sent` is False if the host cannot have got the request.
             Timeout: the host is silent for longer than it may; it is stopped, or hangs.
         """
         number = next(self._numbers)
@@ -165,12 +176,13 @@ class Connection:
         while True:
             with self._sending:
                 if self._gone:
-                    raise self._closed()
+                    raise self._closed(sent=False)
                 try:
                     if self._channel.send(document, fds, wait=False):
                         return
                 except Closed:
-                    raise self._closed() from None
+                    self._gone = True
+                    raise self._closed(sent=False) from None
             poll = select.poll()
             poll.register(self._channel, select.POLLOUT)
             if not poll.poll(_milliseconds(deadline)):
@@ -227,8 +239,12 @@ class Connection:
                 return
         close_all(fds)  # nobody waits for it any more
 
-    def _closed(self) -> Closed:
-        return Closed(f"machine {self._machine!r} is gone: its host has ended, or this connection was closed")
+    def _closed(self, *, sent: bool = True) -> Closed:
+        return Closed(
+            f"machine {self._machine!r} is gone: its host has ended, or this connection was closed",
+            name=self._machine,
+            sent=sent,
+        )
 
     def _silent(self) -> MultikernelError:
         return Timeout(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import multikernel
 from multikernel.client.connection import ask_first
-from multikernel.errors import Closed, MultikernelError, Timeout, Unsupported
+from multikernel.errors import Closed, MultikernelError, Timeout
+from multikernel.host import interpreter
 from multikernel.shm.channel import Channel
 
 if TYPE_CHECKING:
@@ -21,23 +19,6 @@ if TYPE_CHECKING:
 
 STARTS_WITHIN = 60.0
 """Seconds for a host to answer; a loaded system takes long to start two interpreters."""
-
-_DESCRIPTOR = 3  # of the host's end of the channel, in the host
-
-# The package is the very one that this program has, wherever it came from; nothing else of the program's import path
-# goes before what an interpreter of its own would have: its own modules must not get into the host.
-_BOOTSTRAP = """
-import sys
-from importlib import util
-package, descriptor, *path = sys.argv[1:]
-sys.path += [each for each in path if each not in sys.path]
-spec = util.spec_from_file_location("multikernel", package + "/__init__.py", submodule_search_locations=[package])
-module = util.module_from_spec(spec)
-sys.modules["multikernel"] = module
-spec.loader.exec_module(module)
-from multikernel.host.__main__ import main
-sys.exit(main(int(descriptor)))
-"""
 
 
 class HostProcess:
@@ -69,11 +50,39 @@ class HostProcess:
         self.forget()
 
     def forget(self) -> None:
-        """Do not wait for it: it goes on, or is another process's child."""
+        """Do not wait for it: it goes on. When it has ended some day, `reap_forgotten` takes that."""
         if self._pidfd >= 0:
+            _forgotten.add(self.pid)
+            reap_forgotten()
             os.close(self._pidfd)
             os.close(self._life)
             self._pidfd = -1
+
+
+_forgotten: set[int] = set()
+"""Hosts that are children of this process and have no other trace here."""
+
+
+def reap_forgotten(pid: int = 0, within: float = 0.0) -> None:
+    """Take the ends of hosts that were forgotten, and have ended since.
+
+    Args:
+        pid: of one that has said that it ends, or was killed, and is waited for if it is among them; 0: none.
+        within: seconds for that.
+    """
+    if pid in _forgotten:
+        pidfd = os.pidfd_open(pid)  # a child of ours, so it is there, if only as a zombie
+        try:
+            _readable_within(pidfd, within)
+        finally:
+            os.close(pidfd)
+    for each in list(_forgotten):
+        try:
+            ended = os.waitpid(each, os.WNOHANG)[0]
+        except ChildProcessError:  # the program waits for any child of its own, and got this one
+            ended = each
+        if ended:
+            _forgotten.discard(each)
 
 
 class Started(NamedTuple):
@@ -95,6 +104,22 @@ def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> S
         MultikernelError: it did not start, and why; of whatever class the host raised. Nothing is left then.
         Unsupported: there is no interpreter to start it with.
     """
+    fields = {"name": name, "cpus": list(cpus), "memory": memory, "persistent": persistent}
+    return _start(name, {"verb": "start", "id": 0, **fields})
+
+
+def revive(name: str) -> Started:
+    """Start the next host of a persistent machine whose host and zygote were killed.
+
+    Raises:
+        ResourceError: it has one by now; another client was quicker.
+        NotFound: nothing of it lives any more.
+        MultikernelError, Unsupported: as for `start`.
+    """
+    return _start(name, {"verb": "revive", "id": 0, "name": name})
+
+
+def _start(name: str, request: dict[str, Any]) -> Started:
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as passed:
         ours, theirs = Channel.pair()
         passed.callback(theirs.close)
@@ -106,14 +131,13 @@ def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> S
         passed.callback(os.close, pidfd)
         said = os.memfd_create("host:start")
         passed.callback(os.close, said)
-        process = HostProcess(_spawn(theirs.fileno(), said), life)
+        process = HostProcess(interpreter.start("host", [theirs.fileno()], said), life)
         undo.pop_all()
         undo.callback(process.wait, 5.0)
         undo.callback(ours.close)  # comes first, and a host that is about to start ends for it
         theirs.close()
-        request = {"verb": "start", "id": 0, "name": name, "cpus": list(cpus), "memory": memory}
         try:
-            answer, fds = ask_first(ours, {**request, "persistent": persistent}, [pidfd, their_life], STARTS_WITHIN)
+            answer, fds = ask_first(ours, request, [pidfd, their_life], STARTS_WITHIN)
         except (Closed, Timeout) as error:
             words = os.pread(said, 4096, max(0, os.fstat(said).st_size - 4096)).decode(errors="replace").rstrip()
             raise MultikernelError(
@@ -121,32 +145,6 @@ def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> S
             ) from error
         undo.pop_all()
     return Started(process, ours, answer, fds[0])
-
-
-def _spawn(descriptor: int, said: int) -> int:
-    """Start the interpreter, with one end of a channel and nothing else of ours; it prints into `said`. Its pid."""
-    if not sys.executable:
-        raise Unsupported("this program cannot start a host: it does not know its Python interpreter (sys.executable)")
-    package = os.path.dirname(os.path.abspath(multikernel.__file__))
-    path = [os.path.abspath(each) for each in sys.path if each]
-    with contextlib.ExitStack() as opened:
-        null = os.open(os.devnull, os.O_RDONLY)
-        opened.callback(os.close, null)
-        files = []
-        for source, target in ((null, 0), (said, 1), (said, 2), (descriptor, _DESCRIPTOR)):
-            # From copies out of the way, since each target may be another one's source.
-            copy = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _DESCRIPTOR + 1)
-            opened.callback(os.close, copy)
-            files.append((os.POSIX_SPAWN_DUP2, copy, target))
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-P", "-c", _BOOTSTRAP, package, str(_DESCRIPTOR), *path],
-            os.environ,
-            file_actions=files,
-            setsid=True,  # so that a Ctrl-C in a terminal is not its
-            setsigmask=[],
-            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-        )
 
 
 def _readable_within(fd: int, timeout: float) -> bool:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import time
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from multikernel.client import launch
 from multikernel.client.connection import Connection, ask_first
 from multikernel.client.sight import Sight
-from multikernel.errors import Closed, MultikernelError, NotOwner
+from multikernel.errors import Closed, MultikernelError, NotFound, NotOwner, ResourceError
 from multikernel.host import address
 from multikernel.host.rundir import RunDir
 from multikernel.ipi.half import LinkHalf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from multikernel.client.launch import HostProcess
     from multikernel.client.sight import Watched
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from multikernel.shm.channel import Channel, Document
     from multikernel.shm.pages import MachineView
 
+T = TypeVar("T")
+
+_LOOKS_EVERY = 0.1  # seconds between two looks for a new host by who only wants to see
 _JOINS_WITHIN = 10.0  # seconds for a host to answer a new client
 _ENDS_WITHIN = 5.0  # seconds for a host to end, after it has said so or was hung up on; then it is killed
 
@@ -47,8 +53,11 @@ class Membership:
         self.name = name
         self._lasting: bool = answer["persistent"]
         self._client_id: int = answer["client"]
+        self._host: int = answer["pid"]
         self._pid = os.getpid()
         self._process = process
+        self._joining = threading.Lock()
+        self._looked = 0.0  # when a look for a new host was in vain
         self._sight = Sight(page)
         self._connection = Connection(channel, name, self._on_push)
         self._finalizer = weakref.finalize(owner, self._abandoned, repr(owner.__class__.__name__))
@@ -69,13 +78,7 @@ class Membership:
     @classmethod
     def join(cls, owner: object, name: str) -> Self:
         """Join a running machine. Raises as `Machine.attach` does."""
-        channel = address.connect(RunDir(name))
-        try:
-            answer, fds = ask_first(channel, {"verb": "join", "id": 0}, [], _JOINS_WITHIN)
-        except BaseException:
-            channel.close()
-            raise
-        joined = cls(owner, name, channel, answer, fds[0], None)
+        joined = cls(owner, name, *_join(name))
         try:
             joined._watch()
         except BaseException:
@@ -91,11 +94,13 @@ class Membership:
             NotOwner: this is a forked child.
         """
         self._check()
+        self._look_for_host()
         return self._sight.machine
 
     def watched(self, instance_id: int) -> Watched | None:
         """The pages of an instance's newest incarnation; None: the host has sent none. Raises as `view` does."""
         self._check()
+        self._look_for_host()
         self._connection.poll()
         return self._sight.watched(instance_id)
 
@@ -116,20 +121,20 @@ class Membership:
     def request(
         self, verb: str, fields: dict[str, Any], *, fds: Sequence[int] = (), timeout: float | None = 30.0
     ) -> dict[str, Any]:
-        """Ask the host for what brings no descriptors. Raises as `Connection.request` does, and NotOwner."""
-        self._check()
-        return self._connection.request(verb, fields, fds, timeout=timeout)[0]
+        """Ask the host for what brings no descriptors. Raises as `Connection.request` does, and NotOwner.
+
+        The host of a persistent machine may have been killed: then the next one is asked. Closed only if it was killed
+        in the middle of this request, and asking twice would be another thing than asking once.
+        """
+        return self._ask(
+            lambda connection: connection.request(verb, fields, fds, timeout=timeout)[0], verb, again=verb == "wait"
+        )
 
     def connect(self, name: str, capacity: int, timeout: float) -> Link:
         """A link to instance `name`. Raises as `Machine.connect` does."""
-        self._check()
-        half = LinkHalf.create(capacity, self._client_id, 0)
-        try:
-            fields = {"to": name, "capacity": capacity, "timeout": timeout}
-            terms, fds = self._connection.request("connect", fields, half.descriptors(), timeout=timeout)
-        except BaseException:
-            half.close()
-            raise
+        half, terms, fds = self._ask(
+            lambda connection: self._link(connection, name, capacity, timeout), "connect", again=True
+        )
         producer, consumer, socket_fd, pidfd = fds
         return half.attach(
             [producer, consumer],
@@ -141,10 +146,82 @@ class Membership:
             machine=self._sight.machine,
         )
 
+    def _link(
+        self, connection: Connection, name: str, capacity: int, timeout: float
+    ) -> tuple[LinkHalf, dict[str, Any], list[int]]:
+        half = LinkHalf.create(capacity, self._client_id, 0)
+        try:
+            fields = {"to": name, "capacity": capacity, "timeout": timeout}
+            return half, *connection.request("connect", fields, half.descriptors(), timeout=timeout)
+        except BaseException:
+            half.close()
+            raise
+
+    def _ask(self, ask: Callable[[Connection], T], what: str, *, again: bool) -> T:
+        """`ask` the host; if it was killed, the next one. `again`: also if it was killed in the middle."""
+        while True:
+            self._check()
+            self._connection.poll()
+            if self._connection.closed:
+                self._rejoin()
+            connection = self._connection
+            try:
+                return ask(connection)
+            except Closed as error:
+                if not self._lasting or not self._finalizer.alive or not connection.closed:
+                    raise
+                if again or not error.fields.get("sent", True):
+                    continue
+                raise Closed(
+                    f"the host of machine {self.name!r} was killed when it was asked for {what!r}: that may be done or "
+                    "not. Its instances go on, and another host takes over: look, and ask that again.",
+                    name=self.name,
+                ) from error
+
+    def _rejoin(self) -> None:
+        """Join the next host of a persistent machine. Raises Closed if there is none, and will be none."""
+        with self._joining:
+            if not self._connection.closed or not self._finalizer.alive:
+                return  # another thread has done it, or has closed the machine
+            gone = Closed(f"machine {self.name!r} is gone: it was shut down, or nothing of it lives", name=self.name)
+            if not self._lasting:
+                raise gone
+            try:
+                joined = _join(self.name)
+            except NotFound:
+                raise gone from None
+            self._renew(*joined)
+
+    def _renew(self, channel: Channel, answer: dict[str, Any], page: int, process: HostProcess | None) -> None:
+        self._connection.close()
+        if self._process is not None:
+            self._process.forget()
+            launch.reap_forgotten(self._process.pid, _ENDS_WITHIN)
+        self._process = process
+        self._sight.renew(page)
+        self._client_id, self._host = answer["client"], answer["pid"]
+        self._connection = Connection(channel, self.name, self._on_push)
+        self._connection.request("watch", {}, timeout=_JOINS_WITHIN)
+
+    def _look_for_host(self) -> None:
+        """For who only looks: join the next host, if one listens already."""
+        if not self._lasting:
+            return
+        self._connection.poll()
+        if not self._connection.closed or time.monotonic() < self._looked + _LOOKS_EVERY:
+            return
+        with contextlib.suppress(MultikernelError), self._joining:
+            self._looked = time.monotonic()
+            if self._connection.closed:  # else another thread was quicker
+                self._renew(*_introduce(address.connect(RunDir(self.name), timeout=0)), None)
+
     def shut_down(self, timeout: float) -> None:
         """End the machine, with `timeout` seconds for its instances to halt; return when nothing is left of it."""
-        self._check()
-        self._connection.request("shutdown", {"timeout": timeout}, timeout=timeout)
+        self._ask(
+            lambda connection: connection.request("shutdown", {"timeout": timeout}, timeout=timeout),
+            "shutdown",
+            again=True,
+        )
         self._connection.await_end(_ENDS_WITHIN)
         self._leave(ended=True)
 
@@ -185,6 +262,7 @@ class Membership:
         self._connection.close()
         self._sight.close()
         if self._process is None:
+            launch.reap_forgotten(self._host if ended else 0, _ENDS_WITHIN)
             return
         if ended:
             self._process.wait(_ENDS_WITHIN)
@@ -212,6 +290,39 @@ class Membership:
         number = self._sight.take(document, fds)
         if number is not None:
             self._connection.tell({"verb": "seen", "instance": number})
+
+
+def _join(name: str) -> tuple[Channel, dict[str, Any], int, HostProcess | None]:
+    """Join the host of a machine, or start the next one of a machine that has lost it: what a `Membership` is made of.
+
+    Raises:
+        NotFound: no such machine.
+        Timeout: its host does not let us in, or does not answer.
+    """
+    deadline = time.monotonic() + _JOINS_WITHIN
+    while True:
+        try:
+            return *_introduce(address.connect(RunDir(name))), None
+        except Closed:  # it was killed when we came
+            if time.monotonic() >= deadline:
+                raise
+        except address.Hostless:
+            try:
+                process, channel, answer, page = launch.revive(name)
+            except ResourceError:  # another is quicker
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                return channel, answer, page, process
+
+
+def _introduce(channel: Channel) -> tuple[Channel, dict[str, Any], int]:
+    try:
+        answer, fds = ask_first(channel, {"verb": "join", "id": 0}, [], _JOINS_WITHIN)
+    except BaseException:
+        channel.close()
+        raise
+    return channel, answer, fds[0]
 
 
 _members: weakref.WeakSet[Membership] = weakref.WeakSet()

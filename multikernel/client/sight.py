@@ -35,6 +35,13 @@ class Sight:
         self._watched: dict[int, Watched] = {}
         self._panics: dict[int, Panic] = {}
 
+    def renew(self, page: int) -> None:
+        """Look at a new host's page from now on; the descriptor is owned by this call. CorruptLane: it is none."""
+        try:
+            self.machine.renew(page)
+        finally:
+            os.close(page)
+
     def watched(self, instance_id: int) -> Watched | None:
         """The pages of the newest incarnation of an instance; None: none have come."""
         return self._watched.get(instance_id)

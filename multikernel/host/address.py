@@ -8,8 +8,8 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from multikernel.errors import NotFound, Timeout
-from multikernel.host.rundir import RunDir, is_running, running
+from multikernel.errors import MultikernelError, NotFound, Timeout
+from multikernel.host.rundir import RunDir, has_host, lives_without_host, running
 from multikernel.shm.channel import Channel
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ BACKLOG = 128
 
 _LONGEST_ADDRESS = 107  # bytes; sun_path of struct sockaddr_un is 108, with its NUL
 _PAUSE = 0.005  # seconds between two tries to connect: a host that is just starting cannot be waited for
+
+
+class Hostless(MultikernelError):
+    """The machine's instances live, and its host and zygote were killed: the next client starts a host."""
 
 
 def listen(rundir: RunDir) -> socket.socket:
@@ -58,6 +62,7 @@ def connect(rundir: RunDir, *, timeout: float = 5.0) -> Channel:
 
     Raises:
         NotFound: no machine of that name is running.
+        Hostless: it has no host, and nobody who is about to start one.
         Timeout: its host has not let us in within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
@@ -70,7 +75,13 @@ def connect(rundir: RunDir, *, timeout: float = 5.0) -> Channel:
             return Channel(sock)
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError) as error:
             sock.close()
-            if not is_running(rundir.name):
+            if not has_host(rundir.name):
+                if lives_without_host(rundir.name):
+                    raise Hostless(
+                        f"machine {rundir.name!r} has lost its host, and its instances go on. Machine.attach, or any "
+                        "command, starts another.",
+                        name=rundir.name,
+                    ) from error
                 raise _not_found(rundir.name) from error
             if time.monotonic() >= deadline:
                 raise Timeout(

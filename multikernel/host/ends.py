@@ -36,6 +36,8 @@ class Facts:
     reason: str = ""
     """Its own word, `ended` of `multikernel.kernel.protocol`; "": it died without one."""
     traceback: str = ""
+    unseen: bool = False
+    """Whether it ended while nobody looked who could be told of how: `code` and `signal` mean nothing then."""
 
 
 def judge(facts: Facts) -> tuple[End, State]:
@@ -43,6 +45,7 @@ def judge(facts: Facts) -> tuple[End, State]:
 
     Killed by the host, or halted, leads to `loaded`, and so does a `main` that returned 0. An instance that died by
     itself has failed: of a signal that the host did not send, of an exception, with another status than 0. So has
+    one whose end nobody saw and nobody asked for, and
     one that ended before its boot was done, however it ended, unless it was asked to.
     """
     return End(_reason(facts), facts.code, facts.signal, facts.traceback, facts.forced), _state(facts)
@@ -51,21 +54,23 @@ def judge(facts: Facts) -> tuple[End, State]:
 def _state(facts: Facts) -> State:
     if facts.asked == "kill" or facts.forced:
         return "loaded"
-    if facts.signal or facts.late or facts.hung:
+    if facts.signal or facts.late or facts.hung or (facts.unseen and not facts.asked):
         return "failed"
     done = facts.asked == "halt" or (facts.booted and facts.code == 0)
     return "loaded" if done else "failed"
 
 
 def _reason(facts: Facts) -> str:
-    if facts.asked == "kill" and facts.signal:
+    if facts.asked == "kill" and (facts.signal or facts.unseen):
         return "killed"
-    if facts.forced or (facts.asked == "halt" and not facts.signal and facts.code == 0):
+    if facts.forced or (facts.asked == "halt" and not facts.signal and facts.code == 0):  # an unseen end, too
         return "halted"
     if facts.late:
         return "boot"
     if facts.hung:
         return "watchdog"
+    if facts.unseen:
+        return "unknown"
     if facts.signal:
         return "memory" if facts.out_of_memory else "signal"
     return facts.reason or "exit"

@@ -48,6 +48,8 @@ class ImageTable:
         description = image.describe()
         for slot, row in self._rows.items():
             if row.image.describe() == description and row.record.signature == signature:
+                if row.image.fd < 0:  # another host's, which had lost it
+                    row.image.fd, image.fd = image.fd, -1
                 image.close()
                 self._write(slot, row.image, replace(row.record, users=row.record.users + 1))
                 return slot + 1, row.image
@@ -56,7 +58,8 @@ class ImageTable:
             raise ResourceError(
                 f"{MOST_IMAGES} different images are loaded, and there cannot be more. Unload one.", limit=MOST_IMAGES
             )
-        twin = next((row.image for row in self._rows.values() if row.image.digest == image.digest), None)
+        same = (row.image for row in self._rows.values() if row.image.digest == image.digest)
+        twin = next((each for each in same if each.fd >= 0), None)
         if twin is not None:
             fd = os.dup(twin.fd)
             image.close()

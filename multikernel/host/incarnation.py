@@ -10,7 +10,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from multikernel.errors import CorruptLane, MultikernelError
+from multikernel.errors import CorruptLane, MultikernelError, StateError
 from multikernel.host import crash_sink
 from multikernel.host.ends import Asked, Facts
 from multikernel.host.inbound import Inbound
@@ -85,6 +85,8 @@ class Incarnation:
         """What stands behind its console, if a signal ended it."""
         self.threads = ""
         """What its threads were doing when it died, by faulthandler."""
+        self.unseen = False
+        """Whether it ended while there was nobody who could be told of how."""
         self.unread = ""
         """What was still in its console's pipe when it died."""
         self.spawned: asyncio.Future[None] = loop.create_future()
@@ -99,8 +101,11 @@ class Incarnation:
         self._reason, self._traceback = "", ""
         self.pidfd = -1
         """Of its process, from its spawn to its end; stays ours."""
+        self.came: asyncio.Future[None] = loop.create_future()
+        """Done when it has come to this host, if it was another's."""
         self._halting = False
         self._active_ns = 0
+        self._adopted = False
         with contextlib.ExitStack() as undo:
             self._lane = HostLane.create(instance_id, epoch)
             undo.callback(self._lane.close)
@@ -122,6 +127,55 @@ class Incarnation:
     def seconds_active(self) -> float:
         """How long ago it became active; 0: it did not."""
         return (time.monotonic_ns() - self._active_ns) / 1e9 if self._active_ns else 0.0
+
+    def take_over(self, pid: int, pidfd: int, pages: list[int], crash: int, since_ns: int) -> None:
+        """It runs already, and was the last host's: what is its own here waits for it to come for it (`adopt`).
+
+        Args:
+            pid: of its process.
+            pidfd: likewise; owned from here on, as those below.
+            pages: its status page and console; none: it will bring them.
+            crash: what it writes its last words to; -1: it may bring that.
+            since_ns: when it became active.
+        """
+        self._adopted, self._active_ns = True, since_ns
+        self.started(pid, pidfd)
+        self.pages = pages
+        for future in self.reached.values():
+            future.set_result(None)
+        # Its console's pipe was made by another host: it brings that, too.
+        for name in ("_console", "_its_console"):
+            self._close_descriptor(name)
+        if crash >= 0:
+            self.take_crash(crash)
+
+    def take_crash(self, crash: int) -> None:
+        """What it writes its last words to was made by another host: a descriptor of that, owned from here on."""
+        self._close_descriptor("_crash")
+        self._crash = crash
+
+    def wait_no_longer(self) -> None:
+        """It has come, or is not to be waited for any longer."""
+        if not self.came.done():
+            self.came.set_result(None)
+
+    def adopt(self, machine: int) -> list[int]:
+        """What it gets in place of what it was born with: control channel, machine object, host lane, bell.
+
+        Raises:
+            StateError: it has them, or was never another host's.
+            OSError: no descriptors.
+        """
+        if not self._adopted or self._its_bell < 0:
+            raise StateError(f"instance {self.instance_id} has a host already, and that is this one")
+        with contextlib.ExitStack() as undo:
+            fds = []
+            for fd in (self._control.fileno(), machine, *self._lane.descriptors(), self._its_bell):
+                fds.append(os.dup(fd))
+                undo.callback(os.close, fds[-1])
+            undo.pop_all()
+        self.handed_over()
+        return fds
 
     def descriptors(self, image: int, machine: int) -> Descriptors:
         """What the new process is given; all stay ours, for `handed_over` or `close`."""
@@ -187,6 +241,11 @@ class Incarnation:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
+    def end(self, why: str) -> None:
+        """End it at once, for a reason that is kept as its traceback."""
+        self._traceback = f"ended by the host: {why}\n"
+        self.kill()
+
     def facts(self, code: int, number: int, kills: OomKills) -> Facts:
         """What is known of its end, by `number` (a signal) or with exit status `code`; takes its last words first."""
         self.wire.take_rest()
@@ -205,6 +264,7 @@ class Incarnation:
             booted=self.booted,
             reason=self._reason,
             traceback=self._traceback,
+            unseen=self.unseen,
         )
 
     def printed(self, limit: int) -> str:
@@ -231,7 +291,10 @@ class Incarnation:
 
     def _receive(self, document: Document, fds: list[int]) -> None:
         verb = document.get("verb")
-        if verb == "hello" and not self.pages and len(fds) == 3:
+        if verb == "hello" and self._adopted and self._console < 0 and len(fds) == 4:
+            self._console = fds.pop()
+            self._hello(fds)
+        elif verb == "hello" and not self.pages and len(fds) == 3:
             self._hello(fds)
         elif verb == "phase" and document.get("phase") == "active" and self.pages:
             close_all(fds)
@@ -258,15 +321,23 @@ class Incarnation:
             close_all([*fds, bell])
             self._misbehaved(error)
             return
-        self.pages = [status, console]
+        known, self.pages = self.pages, [status, console]
+        close_all(known)  # of one that was the last host's: the same pages
         try:
             self._lane.attach(consumer, bell)
         except (CorruptLane, OSError) as error:
             self._misbehaved(error)
             return
+        self.wait_no_longer()
+        if self._adopted:  # there may be something for it already
+            if self._halting:
+                self._lane.shutdown()
+            self._lane.ring()
         self._on_hello()
 
     def _unread_output(self) -> str:
+        if self._console < 0:  # it was the last host's, and never came
+            return ""
         # Nobody else reads the pipe now. What is there was written before, so this does not wait.
         os.set_blocking(self._console, False)
         try:
@@ -301,8 +372,7 @@ class Incarnation:
 
     def _misbehaved(self, error: Exception) -> None:
         """It does what no instance does."""
-        self._traceback = f"ended by the host: {error}\n"
-        self.kill()
+        self.end(str(error))
 
     def _close_descriptor(self, name: str) -> None:
         fd = getattr(self, name)

@@ -10,15 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import Closed, MultikernelError
-from multikernel.host import address, log
+from multikernel.host import address, ledger, log
+from multikernel.host.client import FIRST_CLIENT_ID
+from multikernel.host.deposit import Deposit
 from multikernel.host.lifecycle import Lifecycle
 from multikernel.host.links import Broker, Party
+from multikernel.host.nursery import Nursery
+from multikernel.host.orphans import Orphans
 from multikernel.host.placement import Placement
 from multikernel.host.registry import Registry
 from multikernel.host.request import Request
 from multikernel.host.server import Server, begun, done
-from multikernel.host.wire import Wire
+from multikernel.host.takeover import TakeOver
 from multikernel.kernel import process
+from multikernel.kernel.protocol import PROTOCOL
 from multikernel.resources.pool import Pool
 from multikernel.shm.channel import close_all
 from multikernel.shm.pages import MachinePage, MachineRecord
@@ -30,9 +35,6 @@ if TYPE_CHECKING:
     from multikernel.host.rundir import RunDir
     from multikernel.shm.channel import Channel, Document
 
-_ZYGOTE_STARTS_WITHIN = 30.0  # seconds
-_ZYGOTE_ENDS_WITHIN = 5.0  # seconds, after its instances are gone
-
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -42,6 +44,36 @@ class Start:
     cpus: tuple[int, ...]
     memory: int
     persistent: bool
+    takes_over: bool
+    """Whether the machine is there already, and has lost its host."""
+    began: tuple[int, int]
+    """When it began, by CLOCK_MONOTONIC and by the wall clock, ns."""
+    first_client: int
+    """The first id that no client has had."""
+
+    @classmethod
+    def of(cls, machine: dict[str, Any], *, takes_over: bool) -> Start:
+        """From what was asked for, or what the last host wrote down (`document`)."""
+        return cls(
+            machine["name"],
+            tuple(machine["cpus"]),
+            machine["memory"],
+            machine["persistent"],
+            takes_over,
+            tuple(machine.get("began", (time.monotonic_ns(), time.time_ns()))),
+            machine.get("first_client", FIRST_CLIENT_ID),
+        )
+
+    def document(self, first_client: int) -> dict[str, Any]:
+        """As it is written down."""
+        return {
+            "name": self.name,
+            "cpus": list(self.cpus),
+            "memory": self.memory,
+            "persistent": self.persistent,
+            "began": list(self.began),
+            "first_client": first_client,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +81,11 @@ class Inherited:
     """What the host's process has when its loop begins; owned by `HostKernel`."""
 
     rundir: RunDir
-    creator: Channel
-    """The control connection of the program that started it."""
-    creator_pidfd: int
     zygote: Channel
     zygote_pid: int
+    creator: Channel | None = None
+    """The control connection of the program that started it; None: the zygote did."""
+    creator_pidfd: int = -1
 
 
 def serve(start: Start, inherited: Inherited, request: object) -> int:
@@ -71,11 +103,11 @@ async def _serve(start: Start, inherited: Inherited, request: object) -> int:
         await host.open(request)
     except (MultikernelError, OSError) as error:
         log.write(str(error))  # which the creator shows
-        await host.close()
+        await host.close(ended=not start.takes_over)
         return 1
     await host.over.wait()
     await host.shut_down(0.0)
-    await host.close()
+    await host.close(ended=True)
     return 0
 
 
@@ -88,18 +120,28 @@ class HostKernel:
         self._start, self._inherited = start, inherited
         self._loop = asyncio.get_running_loop()
         self._closing = False
-        self._began = time.monotonic_ns(), time.time_ns()
-        self._placement = Placement([os.getpid(), inherited.zygote_pid])
-        self._zygote_up = self._loop.create_future()
-        self._zygote_gone = self._loop.create_future()
-        self._zygote = Wire(inherited.zygote, self._on_zygote, self._on_zygote_lost)
         self._creator: Client | None = None
+        self.nursery = Nursery(
+            inherited.zygote,
+            inherited.zygote_pid,
+            inherited.rundir,
+            persistent=start.persistent,
+            heard=self._on_zygote,
+            lost=self._on_zygote_lost,
+            renewed=self._on_zygote_renewed,
+        )
+        self._placement = Placement(lambda: (os.getpid(), self.nursery.pid))
         self.page = MachinePage.create(start.name)
         self._pool = Pool(start.cpus, start.memory)
-        self.registry = Registry(start.name, self._pool, self.page, changed=self.publish, appeared=self._appeared)
+        self.deposit = Deposit(inherited.rundir, self.nursery.send) if start.persistent else None
+        self.registry = Registry(
+            start.name, self._pool, self.page, changed=self.publish, appeared=self._appeared, deposit=self.deposit
+        )
         self.broker = Broker(self.registry)
-        self.lifecycle = Lifecycle(self.registry, self._zygote, spoke=self._spoke, ended=self.broker.ended)
-        self.server = Server(self, self._on_client_left)
+        self.lifecycle = Lifecycle(self.registry, self.nursery, spoke=self._spoke, ended=self.broker.ended)
+        self.orphans = Orphans(self.lifecycle.on_end)
+        self.takeover = TakeOver(self.registry, self.lifecycle, self.orphans)
+        self.server = Server(self, self._on_client_left, start.first_client, self._keep_machine)
 
     async def open(self, request: object) -> None:
         """Begin to serve: answer the program that started the host.
@@ -109,14 +151,25 @@ class HostKernel:
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._loop.add_signal_handler(number, self.over.set)
-        self._loop.add_reader(self._inherited.creator_pidfd, self._on_creator_ended)
-        async with asyncio.timeout(_ZYGOTE_STARTS_WITHIN):
-            await self._zygote_up
+        if self._start.persistent:
+            self._loop.add_signal_handler(signal.SIGCHLD, self.orphans.reap)
+        if self._inherited.creator_pidfd >= 0:
+            self._loop.add_reader(self._inherited.creator_pidfd, self._on_creator_ended)
+        await self.nursery.ready()
+        if self._start.takes_over:
+            self.takeover.restore(ledger.read_instances(self._inherited.rundir))
+            self._inherited.rundir.free_address()
         self.server.listen(address.listen(self._inherited.rundir))
-        self._creator = self.server.admit(self._inherited.creator)
         log.redirect(self._inherited.rundir)
         self.publish()
-        self._creator.wire.send({"answer": request, "ok": self.describe(self._creator)}, [self.page.fd])
+        self.nursery.send({"verb": "serving"})
+        if self._inherited.creator is not None:
+            client = self.server.admit(self._inherited.creator)
+            if not self._start.takes_over:
+                self._creator = client
+            client.wire.send({"answer": request, "ok": self.describe(client)}, [self.page.fd])
+        if self._start.takes_over:
+            log.write(f"host {os.getpid()} has taken over, with {len(self.registry.instances)} instances")
 
     def describe(self, client: Client) -> dict[str, Any]:
         """What a client that joins is told, beside the machine page."""
@@ -125,6 +178,7 @@ class HostKernel:
             "pid": os.getpid(),
             "client": client.id,
             "persistent": self._start.persistent,
+            "protocol": PROTOCOL,
         }
 
     def show_all(self, client: Client) -> None:
@@ -147,8 +201,8 @@ class HostKernel:
                 host_pid=os.getpid(),
                 persistent=self._start.persistent,
                 clients=len(self.server.clients),
-                boot_time_ns=self._began[0],
-                wall_time_ns=self._began[1],
+                boot_time_ns=self._start.began[0],
+                wall_time_ns=self._start.began[1],
                 memory=self._start.memory,
                 memory_used=self.registry.memory_used(),
                 cpus=self._pool.cpus,
@@ -162,49 +216,54 @@ class HostKernel:
         await self.lifecycle.end_all(within)
         self.over.set()
 
-    async def close(self) -> None:
-        """Let everything go; last the clients, so that their end of file says that nothing is left."""
-        self._zygote.close()
-        await self._reap_zygote()
-        process.kill_descendants()  # of a zygote that was killed
-        self._inherited.rundir.remove()
+    async def close(self, *, ended: bool) -> None:
+        """Let everything go; last the clients, so that their end of file says that nothing is left.
+
+        Args:
+            ended: whether the machine has ended. Else it is left to the next host.
+        """
+        self.orphans.close()
+        if ended:
+            await self.nursery.close()
+            process.kill_descendants()  # of a zygote that was killed
+            self._inherited.rundir.remove()
         self.registry.close()
+        if self.deposit is not None:
+            self.deposit.close()
         self.page.close()
         self.server.close()
-        self._inherited.creator.close()
-        self._loop.remove_reader(self._inherited.creator_pidfd)
-        os.close(self._inherited.creator_pidfd)
+        if self._inherited.creator is not None:
+            self._inherited.creator.close()
+        if self._inherited.creator_pidfd >= 0:
+            self._loop.remove_reader(self._inherited.creator_pidfd)
+            os.close(self._inherited.creator_pidfd)
 
-    async def _reap_zygote(self) -> None:
-        """Wait for the zygote, which ends at the end of file of its channel; kill it if it does not."""
-        pid = self._inherited.zygote_pid
-        pidfd = os.pidfd_open(pid)
-        try:
-            ended = self._loop.create_future()
-            self._loop.add_reader(pidfd, lambda: None if ended.done() else ended.set_result(None))
-            try:
-                await asyncio.wait([ended], timeout=_ZYGOTE_ENDS_WITHIN)
-                if not ended.done():
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                    await ended
-            finally:
-                self._loop.remove_reader(pidfd)
-            os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended
-        finally:
-            os.close(pidfd)
+    def _keep_machine(self, first_client: int) -> None:
+        """No client has an id from `first_client` on: for the next host."""
+        if self.deposit is not None:
+            self.deposit.keep_machine(self._start.document(first_client))
 
     def _on_zygote(self, document: Document, fds: list[int]) -> None:
-        if document.get("push") != "up":
+        if self._start.takes_over and not self.takeover.done:
+            self.takeover.heard(document, fds)
+        else:
             self.lifecycle.on_zygote(document, fds)
-        elif not self._zygote_up.done():
-            self._zygote_up.set_result(None)
 
-    def _on_zygote_lost(self, reason: Exception | None) -> None:
-        """Without it nothing boots, and nobody learns of an end: the machine ends. The system kills its children."""
-        if not self._zygote_up.done():
-            self._zygote_up.set_exception(MultikernelError(f"the zygote did not start: {reason or 'it ended'}"))
-        self.lifecycle.on_zygote_lost()
-        self.over.set()
+    def _on_zygote_lost(self, _reason: Exception | None) -> None:
+        """Without it nothing boots, and nobody learns of an end.
+
+        An ephemeral machine ends: the system kills the zygote's children. In a persistent one they are watched here.
+        """
+        if self._start.persistent and not self._closing:
+            self.lifecycle.on_zygote_replaced(self.orphans.watch)
+        else:
+            self.lifecycle.on_zygote_lost()
+            self.over.set()
+
+    def _on_zygote_renewed(self) -> None:
+        self._placement.renew()
+        if self.deposit is not None:
+            self.deposit.hand_all(self.registry.instances.values())
 
     def _on_creator_ended(self) -> None:
         self._loop.remove_reader(self._inherited.creator_pidfd)

@@ -19,6 +19,7 @@ from multikernel.host import ends
 from multikernel.host.ending import ends_within, first_of, kill_now, make_way
 from multikernel.host.failed_boot import boot_error
 from multikernel.host.incarnation import Incarnation, Until
+from multikernel.host.nursery import ZygoteLost
 from multikernel.host.states import check_step, refused
 from multikernel.host.supervision import Supervision
 from multikernel.kernel.manifest import Manifest
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from multikernel.host.instance import Instance, Loaded
+    from multikernel.host.nursery import Nursery
+    from multikernel.host.orphans import Status
     from multikernel.host.registry import Registry
-    from multikernel.host.wire import Wire
     from multikernel.shm.channel import Document
 
 _LAST_WAIT = 2.0  # seconds for killed instances to be reaped, before the machine goes anyway
@@ -49,14 +51,14 @@ class Lifecycle:
     def __init__(
         self,
         registry: Registry,
-        zygote: Wire,
+        zygote: Nursery,
         *,
         spoke: Callable[[Instance, Document, list[int]], None],
         ended: Callable[[Incarnation], None],
     ) -> None:
         self._registry, self._zygote = registry, zygote
         self._spoke, self._ended = spoke, ended
-        self._supervision = Supervision(self, registry)
+        self.supervision = Supervision(self, registry)
         self._closing = False
 
     async def boot(self, instance: Instance, until: Until, within: float) -> Incarnation:
@@ -69,7 +71,7 @@ class Lifecycle:
         """
         async with instance.turn(within):
             check_step(instance.name, instance.state, "boot")
-            self._supervision.cancel(instance)
+            self.supervision.cancel(instance)
             instance.restarts = 0
             try:
                 return await self._boot(instance, until, within)
@@ -89,7 +91,7 @@ class Lifecycle:
         begin = time.monotonic()
         async with instance.turn(within):
             check_step(instance.name, instance.state, "reboot")
-            self._supervision.cancel(instance)
+            self.supervision.cancel(instance)
             instance.restarts = 0
             try:
                 if instance.run is not None:
@@ -131,7 +133,7 @@ class Lifecycle:
 
     def stand_down(self, instance: Instance) -> bool:
         """Somebody has decided what the instance is to be: take back a restart that is due. Whether one was."""
-        was_due = self._supervision.cancel(instance)
+        was_due = self.supervision.cancel(instance)
         if was_due:
             instance.due = False
             if not instance.deleted:
@@ -241,6 +243,29 @@ class Lifecycle:
                 instance.run.kill()
                 self._finish(instance, 0, signal.SIGKILL, dumped=False)
 
+    def on_zygote_replaced(self, watch: Callable[[Incarnation], None]) -> None:
+        """The zygote is gone, its children live, and there will be another: `watch` them. What it forked just now goes.
+
+        What it was asked for and has not answered is void: such a child, if there is one, finds nobody who knows it.
+        """
+        for instance in self._registry.instances.values():
+            if instance.run is None:
+                continue
+            if not instance.run.spawned.done():
+                instance.run.spawned.set_exception(
+                    ZygoteLost(f"the zygote was killed when it was about to start {instance.name!r}")
+                )
+            else:
+                watch(instance.run)
+
+    def on_end(self, run: Incarnation, status: Status | None) -> None:
+        """An incarnation that the zygote does not know has ended; status: how; None: nobody knows."""
+        instance = next((i for i in self._registry.instances.values() if i.run is run), None)
+        if instance is not None:
+            run.unseen = status is None
+            code, number, dumped = status or (0, 0, False)
+            self._finish(instance, code, number, dumped=dumped)
+
     async def _boot(
         self, instance: Instance, until: Until, within: float, *, by_policy: bool = False, crashed: bool = False
     ) -> Incarnation:
@@ -258,24 +283,36 @@ class Lifecycle:
         await run.over
         raise boot_error(instance, run, f"{until} within {within:g} s" if run.late else until)
 
-    async def _start(self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool) -> Incarnation:
-        """Have a new incarnation forked. Takes everything back if that fails."""
-        loaded = instance.crash_image if crashed else instance.loaded
-        if loaded is None:
-            raise AssertionError("an instance that may boot has an image")
-        run = Incarnation(
+    def incarnation(self, instance: Instance, epoch: int, until: Until) -> Incarnation:
+        """A new incarnation of an instance, which is not started yet, and may be another host's."""
+        return Incarnation(
             instance.id,
-            instance.epoch + 1,
+            epoch,
             until,
             on_hello=lambda: self._registry.show(instance),
             on_active=lambda: self._on_active(instance),
             on_document=lambda document, fds: self._spoke(instance, document, fds),
         )
+
+    async def _start(self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool) -> Incarnation:
+        """Have a new incarnation forked. Takes everything back if that fails."""
+        while True:
+            try:
+                return await self._spawn(instance, until, by_policy=by_policy, crashed=crashed)
+            except ZygoteLost:  # the next one is asked
+                continue
+
+    async def _spawn(self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool) -> Incarnation:
+        loaded = instance.crash_image if crashed else instance.loaded
+        if loaded is None:
+            raise AssertionError("an instance that may boot has an image")
+        await self._zygote.ready()
+        run = self.incarnation(instance, instance.epoch + 1, until)
         run.by_policy, run.crashed = by_policy, crashed
         instance.run = run
         instance.epoch += 1
         instance.claimed_ns = time.monotonic_ns()
-        extras = {**run.extras(), **loaded.extras()}
+        extras = {**run.extras(), **loaded.extras(), **self._registry.extras()}
         if crashed and instance.panic is not None:
             extras["panic"] = instance.panic[1]
         manifest = self._manifest(instance, loaded, tuple(extras))
@@ -300,12 +337,12 @@ class Lifecycle:
     def _on_active(self, instance: Instance) -> None:
         instance.due = False  # it is here
         self._registry.enter(instance, "active")
-        self._supervision.began(instance)
+        self.supervision.began(instance)
 
     def _finish(self, instance: Instance, code: int, number: int, *, dumped: bool) -> None:
         """A process is gone: say so to everybody, then let its things go."""
         run = _running(instance)
-        end, state = ends.judge(run.facts(code, number, self._supervision.kills))
+        end, state = ends.judge(run.facts(code, number, self.supervision.kills))
         instance.console_tail, instance.run = run.unread + run.fatal, None
         if run.crashed and not run.asked:
             state = "failed"  # as it was: what counts is the end of the one that died
@@ -315,10 +352,13 @@ class Lifecycle:
         if run.asked == "kill":
             instance.due = False
         if state == "failed" and not run.crashed:
-            self._supervision.keep_report(instance, run, dumped=dumped)
-        if not run.asked and not self._closing:
-            self._supervision.plan(instance, run, state)
+            self.supervision.keep_report(instance, run, dumped=dumped)
+        lost = instance.loaded is not None and instance.loaded.image.fd < 0  # it alone had it, and did not bring it
+        if not run.asked and not self._closing and not lost:
+            self.supervision.plan(instance, run, state)
         self._registry.enter(instance, state)
+        if lost:
+            self._registry.lose_image(instance)
         run.over.set_result(end)
         self._ended(run)
         run.close()

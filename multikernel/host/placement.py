@@ -7,18 +7,18 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Placement:
     """Keeps processes of the machine's own off given cpus.
 
     Args:
-        pids: the processes; every thread of each is moved.
+        pids: gives the processes; every thread of each is moved.
     """
 
-    def __init__(self, pids: Iterable[int]) -> None:
-        self._pids = tuple(pids)
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        self._pids = pids
         self._all = os.sched_getaffinity(0)
         self._now = self._all
 
@@ -28,9 +28,13 @@ class Placement:
         if cpus == self._now:
             return
         self._now = cpus
-        for thread in _threads(self._pids):
+        self.renew()
+
+    def renew(self) -> None:
+        """Move processes that have come since, too."""
+        for thread in _threads(self._pids()):
             with contextlib.suppress(OSError):  # it has just ended, or the cpuset has changed
-                os.sched_setaffinity(thread, cpus)
+                os.sched_setaffinity(thread, self._now)
 
 
 def _threads(pids: Iterable[int]) -> Iterator[int]:

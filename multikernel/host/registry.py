@@ -10,12 +10,14 @@ from multikernel.host.images import ImageTable
 from multikernel.host.instance import Instance, Loaded
 from multikernel.host.states import State, check_step
 from multikernel.image.cmdline import Params
+from multikernel.kernel import protocol
 from multikernel.resources.names import check_name
 from multikernel.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from multikernel.host.deposit import Deposit
     from multikernel.host.policy import Policy
     from multikernel.image.image import Image
     from multikernel.image.initrd import Initrd
@@ -37,6 +39,7 @@ class Registry:
         page: where their records are published.
         changed: called after an instance was created, deleted, or changed its state.
         appeared: called when an instance's pages are others than before, or gone.
+        deposit: where they are kept for the next host; None: there is none.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Registry:
         *,
         changed: Callable[[], None],
         appeared: Callable[[Instance], None],
+        deposit: Deposit | None = None,
     ) -> None:
         self.machine = machine
         self.page = page
@@ -54,6 +58,7 @@ class Registry:
         self._pool = pool
         self._images = ImageTable(page)
         self._changed, self._appeared = changed, appeared
+        self._deposit = deposit
 
     def find(self, name: str, instance_id: int | None = None) -> Instance:
         """The instance called `name`; with an id, that very one.
@@ -105,6 +110,23 @@ class Registry:
         self.publish(instance)
         return instance
 
+    def restore(self, instance: Instance) -> None:
+        """Take over an instance of the last host, with what it has loaded.
+
+        Raises:
+            ResourceError: the pool, or the table of images, has no room for it.
+        """
+        self._pool.reserve(instance.name, instance.cpus, instance.memory, exclusive=instance.exclusive)
+        self.instances[instance.name] = instance
+        for loaded in (instance.loaded, instance.crash_image):
+            if loaded is not None:
+                loaded.image_id, loaded.image = self._images.take(loaded.image, "unsigned")
+
+    def lose_image(self, instance: Instance) -> None:
+        """Its image went with the last host, and whoever had it besides: it has none now."""
+        self._drop_image(instance)
+        self.enter(instance, "ready")
+
     def load(
         self, instance: Instance, image: Image, cmdline: str, directory: str, initrd: Initrd | None = None
     ) -> None:
@@ -148,6 +170,8 @@ class Registry:
         self._pool.release(instance.name)
         del self.instances[instance.name]
         instance.deleted = True
+        if self._deposit is not None:
+            self._deposit.forget(instance)
         self.page.clear_instance(instance.id)
         if instance.last is not None:
             instance.last.close_pages()
@@ -163,20 +187,26 @@ class Registry:
         self.publish(instance)
 
     def publish(self, instance: Instance) -> None:
-        """Write the record that everybody reads."""
+        """Write the record that everybody reads; before that the one for the next host."""
+        if self._deposit is not None:
+            self._deposit.keep(instance)
         self.page.write_instance(instance.record())
         self._changed()
 
     def show(self, instance: Instance) -> None:
         """Its running incarnation's pages have come: they are the ones to look at from now on."""
-        if instance.last is not None:
+        if instance.last is not None and instance.last is not instance.run:
             instance.last.close_pages()
         instance.last = instance.run
+        if self._deposit is not None:
+            self._deposit.keep(instance)
         self._appeared(instance)
 
     def keep_report(self, instance: Instance, epoch: int, fd: int) -> None:
         """Keep the panic report of an incarnation, owned from here on, and show it to everybody."""
         instance.keep_report(epoch, fd)
+        if self._deposit is not None:
+            self._deposit.keep(instance)
         self._appeared(instance)
 
     def close(self) -> None:
@@ -189,6 +219,10 @@ class Registry:
                 instance.last.close_pages()
             instance.drop_report()
         self._images.close()
+
+    def extras(self) -> dict[str, int]:
+        """What each new instance is given besides, by name: in a persistent machine the directory `instances`."""
+        return {} if self._deposit is None else {protocol.INSTANCES: self._deposit.instances}
 
     def given_cpus(self) -> tuple[int, ...]:
         """The cpus that instances hold."""

@@ -91,6 +91,8 @@ def _cause(run: Incarnation, end: End) -> str:
             return f"its boot failed: {last or 'it took too long'}"
         case "exception":
             return last
+        case "unknown":
+            return "unknown: its host and the zygote were killed, too, and nobody was told"
         case "returned":
             return f"main returned {end.code}"
     return f"it exited with status {end.code}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import multikernel
 from multikernel.errors import MultikernelError
+from multikernel.kernel.protocol import PROTOCOL
 from multikernel.shm.channel import close_all
 
 if TYPE_CHECKING:
@@ -51,6 +53,13 @@ class Request:
         if not (value is None or (isinstance(value, list) and all(map(_is_integer, value)))):
             self._refuse(key, "a list of integers")
         return None if value is None else tuple(value)
+
+    def texts(self, key: str) -> list[str]:
+        """A list of strings."""
+        value = self._get(key)
+        if not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+            self._refuse(key, "a list of texts")
+        return list(value)
 
     def seconds(self, key: str) -> float:
         """A time from 0 up, in seconds."""
@@ -100,3 +109,20 @@ class Request:
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_protocol(request: Request) -> None:
+    """Refuse a first request in another version of the protocol.
+
+    Raises:
+        MultikernelError: with both versions, and what to do.
+    """
+    theirs = request.integer("protocol")
+    if theirs != PROTOCOL:
+        raise MultikernelError(
+            f"this machine's host speaks version {PROTOCOL} of the protocol (multikernel {multikernel.__version__}), "
+            f"and you speak version {theirs}. Use the multikernel that started the machine, or shut it down with that "
+            "and start it anew with yours.",
+            host=PROTOCOL,
+            client=theirs,
+        )

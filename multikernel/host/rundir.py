@@ -4,11 +4,16 @@
       NAME/               0700, one for each running machine; flock(2)ed by its host
         control           the socket of its host
         host.log          what the host and its zygote have to say
+        machine           of a persistent machine: what a new host has to know (`multikernel.host.ledger`)
+        instances/        likewise, a file for each instance; flock(2)ed, shared, by every one that runs
 
 The lock decides and nothing else does: a directory whose lock is held is a running machine, one whose lock is
 free is what a killed host left behind, and whoever takes that lock removes it. No pid is asked, so none can be
 mistaken for another's. The kernel gives the lock up with the last copy of its descriptor. Only the files above are
 ever removed: a base that was set to somebody's home directory by mistake costs nobody his files.
+
+Instances of a persistent machine outlive a killed host. Then the lock of the machine is free, and that of `instances`
+tells that they live: the name stays taken, and a new host takes over (`RunDir.take_over`).
 
 The lock is on the directory itself, not on a file in it. So there is no state of "made, but its lock file is not
 there yet", and systemd-tmpfiles, which clears old files out of /tmp, leaves a directory alone that carries one:
@@ -21,21 +26,25 @@ it, and somebody else made a new one.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import stat
 import time
 from pathlib import Path
 
-from multikernel.errors import MultikernelError, ResourceError
+from multikernel.errors import MultikernelError, NotFound, ResourceError
+from multikernel.host.rundir_files import (
+    CONTENTS,
+    INSTANCES,
+    PATIENCE,
+    PAUSE,
+    clear,
+    erase,
+    lives,
+    take,
+    take_patiently,
+)
 from multikernel.resources.names import check_name
-
-CONTENTS = ("control", "host.log")
-"""All that a run directory may hold."""
-
-_PATIENCE = 0.25  # seconds; who only looks, or clears up, holds a lock for some microseconds
-_PAUSE = 0.002  # seconds between two tries for a lock
 
 
 def base() -> Path:
@@ -117,12 +126,69 @@ class RunDir:
             return
         lock = self._make_and_take()
         try:
-            _clear(self.path, lock)
+            if lives(lock):
+                raise self._taken()
+            clear(self.path, lock)
             os.fchmod(lock, 0o700)
         except BaseException:
             os.close(lock)
             raise
         self._lock = lock
+
+    @classmethod
+    def inherit(cls, name: str, lock: int) -> RunDir:
+        """The run directory of a machine whose lock this process was handed; the descriptor is the object's now."""
+        rundir = cls(name)
+        rundir._lock = lock
+        return rundir
+
+    def take_over(self) -> None:
+        """Hold the lock of a machine whose host and zygote were killed, and whose instances live. Nothing is removed.
+
+        Raises:
+            ResourceError: it has a host; or another process is about to be that.
+            NotFound: there is no such machine, or nothing of it lives.
+        """
+        try:
+            lock = take_patiently(self.path)
+        except BlockingIOError:
+            raise self._taken() from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"no machine named {self.name!r} is there to be taken over", name=self.name) from None
+        if not lives(lock):
+            os.close(lock)
+            raise NotFound(f"nothing of machine {self.name!r} lives that could be taken over", name=self.name)
+        self._lock = lock
+
+    @property
+    def lock(self) -> int:
+        """The descriptor of the directory that is its lock. AssertionError if this object does not hold it."""
+        if self._lock is None:
+            raise AssertionError(f"run directory {self.path} is not held")
+        return self._lock
+
+    def free_address(self) -> None:
+        """Remove the socket of the last host, which was killed. The directory is held by this process."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(CONTENTS[0], dir_fd=self.lock)
+
+    def hold_for_instances(self) -> int:
+        """A descriptor of `instances`, made if it is missing, with a share of its lock: for each instance that runs.
+
+        Every copy of the descriptor holds the share, until the last is closed.
+
+        Raises:
+            OSError: there is no descriptor, or no room for a directory.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(INSTANCES, 0o700, dir_fd=self.lock)
+        held = os.open(INSTANCES, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.lock)
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH)  # only who holds the machine's lock ever tries for more, and that are we
+        except BaseException:
+            os.close(held)
+            raise
+        return held
 
     def remove(self) -> None:
         """Remove the directory with what is in it, and give up its lock.
@@ -136,8 +202,8 @@ class RunDir:
         lock, self._lock = self._lock, None
         try:
             if lock is None:
-                lock = _take(self.path)
-            _erase(self.path, lock)
+                lock = take(self.path)
+            erase(self.path, lock)
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             pass
         finally:
@@ -151,13 +217,13 @@ class RunDir:
             os.close(lock)
 
     def _make_and_take(self) -> int:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while True:
             late = time.monotonic() >= deadline
             try:
                 with contextlib.suppress(FileExistsError):
                     self.path.mkdir(mode=0o700)
-                return _take(self.path)
+                return take(self.path)
             except BlockingIOError:  # held: for good, or for a moment by one who looks
                 if late:
                     raise self._taken() from None
@@ -169,7 +235,7 @@ class RunDir:
                     f"{self.path} is in the way of machine {self.name!r}: it is not a directory. Remove it.",
                     path=str(self.path),
                 ) from error
-            time.sleep(_PAUSE)  # noqa: TID251 - nothing tells when a lock is free; bounded by the deadline
+            time.sleep(PAUSE)  # noqa: TID251 - nothing tells when a lock is free; bounded by the deadline
 
     def _taken(self) -> ResourceError:
         return ResourceError(
@@ -180,19 +246,49 @@ class RunDir:
 
 
 def is_running(name: str) -> bool:
-    """Whether the machine `name` has a host, or a zygote that has not yet cleared up after one. Changes nothing.
+    """Whether the machine `name` has a host, or a zygote that has not yet cleared up after one, or living instances.
+
+    Changes nothing.
+
+    Raises:
+        ResourceError: the name breaks the rule for names.
+    """
+    return has_host(name) or lives_without_host(name)
+
+
+def has_host(name: str) -> bool:
+    """Whether the machine `name` has a host, or a zygote that is about to start one or to clear up. Changes nothing.
 
     Raises:
         ResourceError: the name breaks the rule for names.
     """
     try:
         # Shared, so that any number may look at once.
-        os.close(_take(RunDir(name).path, fcntl.LOCK_SH))
+        os.close(take(RunDir(name).path, fcntl.LOCK_SH))
     except BlockingIOError:
         return True
     except (FileNotFoundError, NotADirectoryError):
         pass
     return False
+
+
+def lives_without_host(name: str) -> bool:
+    """Whether the machine `name` has lost its host and zygote, and has instances that live. Changes nothing.
+
+    Raises:
+        ResourceError: the name breaks the rule for names.
+    """
+    path = RunDir(name).path
+    if not (path / INSTANCES).is_dir():
+        return False
+    try:
+        lock = take_patiently(path)
+    except (BlockingIOError, FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        return lives(lock)
+    finally:
+        os.close(lock)
 
 
 def running() -> list[str]:
@@ -201,62 +297,20 @@ def running() -> list[str]:
     names = []
     for name in sorted(os.listdir(directory)):
         try:
-            lock = _take(directory / name)
+            lock = take(directory / name)
         except BlockingIOError:
             names.append(name)
             continue
         except OSError:  # no directory, or none that we may open: no machine
             continue
-        # What cannot be removed is no reason not to list the others; `claim` says what is wrong with it.
-        with contextlib.suppress(OSError, MultikernelError):
-            _erase(directory / name, lock)
+        if lives(lock):
+            names.append(name)
+        else:
+            # What cannot be removed is no reason not to list the others; `claim` says what is wrong with it.
+            with contextlib.suppress(OSError, MultikernelError):
+                erase(directory / name, lock)
         os.close(lock)
     return names
-
-
-def _take(path: Path, how: int = fcntl.LOCK_EX) -> int:
-    """Open the directory `path` and lock it; the descriptor is the lock.
-
-    Raises:
-        BlockingIOError: somebody holds it.
-        FileNotFoundError: it is not there, or no longer.
-        NotADirectoryError: something else is there.
-    """
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
-        _check_same(path, lock)
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _check_same(path: Path, lock: int) -> None:
-    if not os.path.samestat(os.lstat(path), os.fstat(lock)):
-        raise FileNotFoundError(errno.ENOENT, "removed and made anew", str(path))
-
-
-def _erase(path: Path, lock: int) -> None:
-    """Remove the directory `path`, locked by `lock`; FileNotFoundError if another is at its place."""
-    _check_same(path, lock)  # a forked copy of this lock may have removed it, and the name be somebody else's now
-    _clear(path, lock)
-    path.rmdir()
-
-
-def _clear(path: Path, lock: int) -> None:
-    """Remove our files, by the descriptor: never those in another directory that has come to be at `path`."""
-    strange = sorted(set(os.listdir(lock)).difference(CONTENTS))
-    if strange:
-        raise MultikernelError(
-            f"{path} holds what is not multikernel's: {', '.join(strange)}. "
-            "Remove it, or set MULTIKERNEL_RUN to another directory.",
-            path=str(path),
-            strange=tuple(strange),
-        )
-    for name in CONTENTS:
-        with contextlib.suppress(FileNotFoundError):  # a forked copy of the lock clears up at the same time
-            os.unlink(name, dir_fd=lock)
 
 
 def _is_ours(path: str) -> bool:

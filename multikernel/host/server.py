@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from multikernel.errors import Closed, MultikernelError
 from multikernel.host import log, verbs
 from multikernel.host.answers import Answer, Answers
-from multikernel.host.client import FIRST_CLIENT_ID, Client, check_user
+from multikernel.host.client import Client, check_user
 from multikernel.host.request import Request
 from multikernel.shm.channel import Channel, Document, close_all
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_REQUESTS = 256
 """Requests of one client, or instance, that are worked on at a time; while there are as many, no more are taken."""
 
+_IDS = 256  # ids of clients that are reserved at a time
 _BREATH = 0.1  # seconds without accepting, after the system had no descriptor for a client
 
 
@@ -32,12 +33,18 @@ class Server:
     Args:
         host: does what they ask.
         left: called when a client's connection is gone.
+        first: the first id of a client.
+        reserve: called with the first id that none will have until the next call; so that no id is used twice, whatever
+            becomes of this host.
     """
 
-    def __init__(self, host: HostKernel, left: Callable[[Client], None]) -> None:
+    def __init__(
+        self, host: HostKernel, left: Callable[[Client], None], first: int, reserve: Callable[[int], None]
+    ) -> None:
         self.clients: dict[int, Client] = {}
         self._host, self._left = host, left
-        self._ids = itertools.count(FIRST_CLIENT_ID)
+        self._ids = itertools.count(first)
+        self._reserved, self._reserve = first, reserve
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self.answers = Answers()
@@ -54,7 +61,7 @@ class Server:
         except BaseException:
             channel.close()
             raise
-        client = Client(next(self._ids), channel, self._receive, self._lost)
+        client = Client(self._next_id(), channel, self._receive, self._lost)
         self.clients[client.id] = client
         return client
 
@@ -67,6 +74,13 @@ class Server:
         for client in list(self.clients.values()):
             client.close()
         self.clients.clear()
+
+    def _next_id(self) -> int:
+        number = next(self._ids)
+        if number >= self._reserved:
+            self._reserved = number + _IDS
+            self._reserve(self._reserved)
+        return number
 
     def _accept(self) -> None:
         if self._socket is None:

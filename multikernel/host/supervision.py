@@ -92,6 +92,12 @@ class Supervision:
         instance.restart_at_ns = time.monotonic_ns() + int(wait * 1e9)
         instance.restart = asyncio.get_running_loop().call_later(wait, self._begin, instance)
 
+    def resume(self, instance: Instance) -> None:
+        """Have a successor booted that the last host had in mind, when it had; at once, if that has passed."""
+        if instance.due and instance.run is None:
+            wait = max(0.0, (instance.restart_at_ns - time.monotonic_ns()) / 1e9)
+            instance.restart = asyncio.get_running_loop().call_later(wait, self._begin, instance)
+
     def cancel(self, instance: Instance) -> bool:
         """Take its time from a restart that is due, which the caller begins, or takes back. Whether one was due."""
         due = instance.restart is not None

@@ -4,8 +4,8 @@ A request is `{"verb": ..., "id": n, ...}`, its answer `{"answer": n, "ok": {...
 error}`. Answers come as they are ready, not in order. "name" and "instance" together say which instance is meant: the
 one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
 
-    join      {}                                             -> {"name", "pid", "client", "persistent"} + [machine]
-                  the machine object, read-only
+    join      {"protocol": p}                  -> {"name", "pid", "client", "persistent", "protocol"} + [machine]
+                  the machine object, read-only; refused if the client speaks another version of the protocol
     watch     {}                                             -> {}
                   from now on the pushes below come; those of all instances that there are before the answer
     create    {"name", "cpus": [..] | null, "memory": bytes, "policy": {..}, "exclusive", "instance": id | null}
@@ -23,8 +23,9 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
                   -> {"link", "peer", "peer_name", "peer_epoch"} + [producer, consumer, socket end, pidfd]
     shutdown  {"timeout": s}                                 -> {}
                   halts the instances, kills what has not halted in time; the end of file comes when all is gone
-    census    {}                                             -> {"descriptors", "objects", "threads"}
-                  what the host itself holds: open descriptors, mapped memory objects, threads
+    adopt     an instance's, see `multikernel.kernel.protocol`
+    census    {}                                             -> {"descriptors", "objects", "threads", "zygote"}
+                  what the host itself holds: open descriptors, mapped memory objects, threads; and its zygote's pid
     seen      {"instance": id}                               not answered: the last push about it was taken
 
     {"push": "incarnation", "id": instance, "epoch": e, "panic": p} + [status, console] and, if p is not 0, + [report]
@@ -44,6 +45,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from multikernel.errors import MultikernelError
 from multikernel.host import loading
 from multikernel.host.policy import Policy
+from multikernel.host.request import check_protocol
 from multikernel.host.states import check_step
 
 if TYPE_CHECKING:
@@ -60,8 +62,9 @@ if TYPE_CHECKING:
 Verb: TypeAlias = "Callable[[HostKernel, Client, Request], Awaitable[Answer]]"
 
 
-async def join(host: HostKernel, client: Client, _request: Request) -> Answer:
+async def join(host: HostKernel, client: Client, request: Request) -> Answer:
     """Let a client see the machine."""
+    check_protocol(request)
     return host.describe(client), [os.dup(host.page.fd)]
 
 
@@ -165,14 +168,35 @@ async def shutdown(host: HostKernel, _client: Client, request: Request) -> Answe
     return {}, []
 
 
-async def census(_host: HostKernel, _client: Client, _request: Request) -> Answer:
+async def adopt(host: HostKernel, client: Client, request: Request) -> Answer:
+    """Be the new host of an instance that has lost its own."""
+    return await host.takeover.adopt(client, request)
+
+
+async def census(host: HostKernel, _client: Client, _request: Request) -> Answer:
     """Say what the host holds."""
-    return _holdings(), []
+    return {**_holdings(), "zygote": host.nursery.pid}, []
 
 
 VERBS: dict[str, Verb] = {
     verb.__name__: verb
-    for verb in (join, watch, create, delete, load, unload, boot, reboot, halt, kill, wait, connect, shutdown, census)
+    for verb in (
+        join,
+        watch,
+        create,
+        delete,
+        load,
+        unload,
+        boot,
+        reboot,
+        halt,
+        kill,
+        wait,
+        connect,
+        shutdown,
+        adopt,
+        census,
+    )
 }
 
 

@@ -16,6 +16,19 @@ The end of file of the channel is the end of the host, however it came: the zygo
 removes the run directory and ends. Should the zygote be killed, the system kills the instances, and the host ends.
 The zygote shares the lock of the run directory, so the machine's name is taken until its last instance is gone.
 
+In a persistent machine the end of file is a host that was killed, unless it has said "end" before: then the zygote
+starts the next one, with a new channel, and tells that what it knows and what it keeps. It goes on itself as before,
+and so do the instances, which the system does not kill at its end there.
+
+    host to zygote   {"verb": "keep", "instance": id, "names": [..]} + [a descriptor for each name]
+                         for the next host, in place of those kept before; none: forget
+                     {"verb": "serving"}                                         the next host has taken over
+                     {"verb": "end"}                                             the machine ends
+    zygote to host   {"push": "inherit", "living": [[instance, epoch, pid]..],
+                      "ended": [[instance, epoch, code, signal, core]..]}
+                     {"push": "kept", "instance": id, "names": [..]} + [a descriptor for each name]
+                         of each instance; then "up"
+
 An instance leads a process group of its own. What it started and left in that group is killed with it; what left
 the group too (setsid) goes with the machine at the latest.
 """
@@ -25,6 +38,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -32,14 +46,18 @@ import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 from multikernel.errors import Closed, MultikernelError, to_wire
-from multikernel.host import log
+from multikernel.host import interpreter, log
 from multikernel.kernel import boot, native, process
 from multikernel.kernel.manifest import Manifest
 from multikernel.kernel.protocol import Descriptors
-from multikernel.shm.channel import Channel, Document, ProtocolError
+from multikernel.shm.channel import Channel, Document, ProtocolError, close_all
 
 if TYPE_CHECKING:
     from multikernel.host.rundir import RunDir
+
+
+_FUTILE = 5
+"""Hosts that end before they have taken over, one after the other: after so many no more are started."""
 
 
 class _Birth(NamedTuple):
@@ -51,24 +69,29 @@ class _Birth(NamedTuple):
     zygote: int
 
 
-def main(channel: Channel, rundir: RunDir) -> int:
+def main(channel: Channel, rundir: RunDir, *, persistent: bool) -> int:
     """Be the zygote of the host at the other end of `channel`; in a forked child, be the instance.
 
     Args:
         channel: to the host; nobody else may hold its other end, or its end of file would not come.
-        rundir: the machine's, claimed by the host; this is a forked copy.
+        rundir: the machine's, claimed by the host; this is a copy.
+        persistent: whether the machine outlives its host.
 
     Returns:
         The exit status of this process.
     """
     process.set_name("mk-zygote")
-    os.setpgid(0, 0)  # whatever is sent to the host's group, one is left to clear up
+    if os.getsid(0) != os.getpid():  # one that was started later has a session of its own, and that a group
+        os.setpgid(0, 0)  # whatever is sent to the host's group, one is left to clear up
     process.close_up()
     process.adopt_orphans()
     process.register_for_barriers()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # its end is the host's to say
         signal.signal(number, signal.SIG_IGN)
-    zygote = _Zygote(channel)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if persistent:  # what it keeps are some descriptors an instance; the instances have the usual limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
+    zygote = _Zygote(channel, rundir, persistent=persistent)
     # What exists by now lives as long as the process: a collection in an instance need not look at it, and so does
     # not copy its pages.
     gc.collect()
@@ -81,9 +104,12 @@ def main(channel: Channel, rundir: RunDir) -> int:
         # By their objects, and now: collected later, those would close the numbers again, whosesoever they are by then.
         zygote.close()
         rundir.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
         gc.enable()
         return boot.run(*birth)
-    process.kill_descendants()
+    if zygote.gave_up:  # the instances go on, and the next client tries again
+        return 1
+    process.kill_descendants(spare=[zygote.host])  # which may be a child of ours, and ends by itself
     with contextlib.suppress(OSError, MultikernelError):
         rundir.remove()
     return 0
@@ -92,9 +118,18 @@ def main(channel: Channel, rundir: RunDir) -> int:
 class _Zygote:
     """The loop: requests of the host, and ends of children."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, rundir: RunDir, *, persistent: bool) -> None:
+        self.gave_up = False
+        """Whether hosts that were started in vain were too many."""
+        self.host = 0
+        """Pid of the host, if this zygote has started it."""
         self._channel = channel
+        self._rundir = rundir
+        self._persistent = persistent
+        self._futile = 0
         self._instances: dict[int, tuple[int, int]] = {}  # by pid: instance id and epoch
+        self._ends: dict[int, tuple[int, int, int, bool]] = {}  # by instance: epoch, code, signal, core of its newest
+        self._kept: dict[int, tuple[list[str], list[int]]] = {}  # by instance id: names and descriptors
         self._ended = _bell_of_children()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
@@ -104,22 +139,29 @@ class _Zygote:
         """Close what is the zygote's, in a forked child."""
         self._channel.close()
         self._ended.close()
+        for _, fds in self._kept.values():
+            close_all(fds)
 
     def serve(self) -> _Birth | None:
-        """Serve until the host is gone: None. In a forked child it returns at once with what that is to be."""
+        """Serve until the machine ends: None. In a forked child it returns at once with what that is to be."""
         while True:
             for fd, _ in self._poll.poll():
                 if fd == self._ended.fileno():
                     self._reap()
                     continue
+                if fd != self._channel.fileno():
+                    continue  # of a host that was replaced in this very round
                 try:
                     birth = self._take_request()
                 except Closed:
-                    return None
+                    if not self._persistent or not self._start_host():
+                        return None
+                    continue
                 if birth is not None:
                     return birth
 
     def _take_request(self) -> _Birth | None:
+        """Do what the host asks for next. Raises Closed when it is gone, or says that the machine ends."""
         try:
             received = self._channel.receive(timeout=0)
         except ProtocolError:
@@ -128,6 +170,16 @@ class _Zygote:
         if received is None:
             return None
         request, fds = received
+        verb = request.get("verb")
+        if verb == "keep":
+            self._keep(request, fds)
+            return None
+        if verb == "serving":
+            self._futile = 0
+            return None
+        if verb == "end":
+            self._persistent = False
+            raise Closed("the machine ends")
         try:
             birth = self._spawn(request, fds)
         except (OSError, KeyError, ValueError, MultikernelError) as error:
@@ -137,6 +189,43 @@ class _Zygote:
             for fd in fds:
                 os.close(fd)
         return birth
+
+    def _keep(self, request: Document, fds: list[int]) -> None:
+        """Keep descriptors of an instance, in place of those kept before."""
+        instance, names = request["instance"], request["names"]
+        _, before = self._kept.pop(instance, ([], []))
+        close_all(before)
+        if names:
+            self._kept[instance] = names, fds
+        else:
+            self._ends.pop(instance, None)
+
+    def _start_host(self) -> bool:
+        """The host was killed: start the next one. False: that has been tried in vain too often."""
+        if self._futile == _FUTILE:
+            log.write(f"{_FUTILE} hosts in a row have ended before they had taken over; no more are started")
+            self.gave_up = True
+            return False
+        self._futile += 1
+        ours, theirs = Channel.pair()
+        try:
+            self.host = interpreter.start("heir", [theirs.fileno(), self._rundir.lock], 2)
+        except (OSError, MultikernelError) as error:
+            log.write(f"cannot start the next host: {error}")  # theirs is closed here, so the next look tries again
+        finally:
+            theirs.close()
+        self._poll.unregister(self._channel)
+        self._channel.close()
+        self._channel = ours
+        self._poll.register(ours, select.POLLIN)
+        with contextlib.suppress(Closed):
+            living = [[*known, pid] for pid, known in self._instances.items()]
+            ended = [[instance, *end] for instance, end in self._ends.items()]
+            ours.send({"push": "inherit", "living": living, "ended": ended})
+            for instance, (names, fds) in self._kept.items():
+                ours.send({"push": "kept", "instance": instance, "names": names}, fds)
+            ours.send({"push": "up"})
+        return True
 
     def _spawn(self, request: Document, fds: list[int]) -> _Birth | None:
         manifest = Manifest.from_json(request["manifest"])
@@ -178,7 +267,9 @@ class _Zygote:
             if known:
                 exited = ended.si_code == os.CLD_EXITED
                 code, number = (ended.si_status, 0) if exited else (0, ended.si_status)
-                self._say("gone", *known, code=code, signal=number, core=ended.si_code == os.CLD_DUMPED)
+                core = ended.si_code == os.CLD_DUMPED
+                self._ends[known[0]] = known[1], code, number, core
+                self._say("gone", *known, code=code, signal=number, core=core)
 
     def _say(
         self, push: str, instance: int | None, epoch: int | None, fds: list[int] | None = None, **more: object

@@ -24,7 +24,9 @@ View: TypeAlias = memoryview | Mapping[str, memoryview]
 
 _CHUNK = 1 << 20
 _CHANGED = "it changed while it was read. Load it again when it is written"
-_EXTRA = "initrd:"  # and the kind: the name of the descriptor, among those that an instance is given
+EXTRA = "initrd"
+"""With a colon and the kind behind it, the name of the descriptor among those that an instance is given."""
+
 _WHAT = (
     (stat.S_ISCHR, "a character device"),
     (stat.S_ISBLK, "a block device"),
@@ -87,7 +89,7 @@ class Initrd:
 
     def extra(self) -> dict[str, int]:
         """It as one of the descriptors that an instance is given."""
-        return {f"{_EXTRA}{self.kind}": self.fd}
+        return {f"{EXTRA}:{self.kind}": self.fd}
 
     def close(self) -> None:
         """Give the descriptor back. A second time does nothing."""
@@ -113,7 +115,7 @@ def view(extras: Mapping[str, int]) -> View | None:
         OSError: there is no address space for it.
     """
     for kind in KINDS:
-        fd = extras.get(f"{_EXTRA}{kind}", -1)
+        fd = extras.get(f"{EXTRA}:{kind}", -1)
         if fd < 0:
             continue
         try:

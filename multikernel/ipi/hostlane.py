@@ -137,6 +137,12 @@ class HostLaneReceiver:
             os.close(producer_fd)
         self.attached = True
 
+    def replace(self, other: HostLaneReceiver) -> None:
+        """Be the end of another lane from now on: a new host's. The old one is closed."""
+        self.close()
+        self._receiver, self._fd, self.attached = other._receiver, other._fd, other.attached
+        other._fd = -1
+
     def count_waits_in(self, counters: Any) -> None:
         """Count waits in the instance's own counters: the loop's are waits on this lane, whatever else it waits for.
 

@@ -47,12 +47,14 @@ class AsyncLoop:
         self._paused: set[Link] = set()
         self._waiting: set[asyncio.Future[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
+        self._fds: list[int] = []  # of the host's, that are watched
+        self._follow: Callable[[Callable[[], None]], None] = self._host.change
 
     async def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Be the loop of `main`, until that returns. An error of a handler ends it, as in the other loop."""
-        fds = [self._host.lane.lane.fileno(), self._host.control.fileno()]
-        self._loop.add_reader(fds[0], self._guard, self._on_host)
-        self._loop.add_reader(fds[1], self._guard, self._on_document, fds[1])
+        follow, self._host.change = self._host.change, self._change_host
+        self._follow = follow
+        self._listen()
         self._loop.call_soon(self._guard, self._host.ready)  # when main waits for the first time
         self._timers.on_change = self._set_alarm
         self._set_alarm()
@@ -66,8 +68,8 @@ class AsyncLoop:
             self._timers.on_change = None
             if self._alarm is not None:
                 self._alarm.cancel()
-            for fd in fds:
-                self._loop.remove_reader(fd)
+            self._host.change = follow
+            self._deafen()
             for link in list(self._watched):
                 self.forget(link)
 
@@ -161,6 +163,23 @@ class AsyncLoop:
             self._host.take_documents()
         except Closed:  # the end of the host, which the lane tells too
             self._loop.remove_reader(fd)
+            self._fds.remove(fd)
+
+    def _listen(self) -> None:
+        """Hear the host by its lane and the control channel."""
+        self._fds = [self._host.lane.lane.fileno(), self._host.control.fileno()]
+        self._loop.add_reader(self._fds[0], self._guard, self._on_host)
+        self._loop.add_reader(self._fds[1], self._guard, self._on_document, self._fds[1])
+
+    def _deafen(self) -> None:
+        for fd in self._fds:
+            self._loop.remove_reader(fd)
+
+    def _change_host(self, change: Callable[[], None]) -> None:
+        """There is a new host, or none for now: hear what `change` puts in place of the present lane and channel."""
+        self._deafen()
+        self._follow(change)
+        self._listen()
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:

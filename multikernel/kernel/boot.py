@@ -1,7 +1,8 @@
 """How an instance boots: what the child that the zygote has forked does, from its first instruction to its end.
 
-    1  confine     pinned to its cpus, and verified; killed when the zygote ends; closed to others; a name of its own;
-                   stdin, stdout and stderr; no signal handler and no descriptor that it was not given
+    1  confine     pinned to its cpus, and verified; killed when the zygote ends, but for a persistent machine's; closed
+                   to others; a name of its own; stdin, stdout and stderr; no signal handler and no descriptor that it
+                   was not given
     2  map         its own status page, console and half of the host lane are made and sealed; the host gets them
     3  enter       the image is imported from the sealed bytes
     4  main        `main(kernel)`
@@ -30,6 +31,7 @@ from multikernel.image import Image, initrd, load
 from multikernel.ipi.hostlane import HostLaneReceiver
 from multikernel.kernel import log, process, protocol
 from multikernel.kernel.runtime import Kernel
+from multikernel.kernel.usher import Usher
 from multikernel.shm.channel import Channel
 from multikernel.shm.pages import Console, MachineView, StatusPage
 
@@ -85,13 +87,15 @@ def _boot_and_run(
         kernel, status = _map(manifest, given, extras, control)
         image = Image.from_description(dict(manifest.image), given.image)
         main = load.enter(image)
-        image.close()
+        if protocol.INSTANCES not in extras:  # else a new host may need it
+            image.close()
         status.phase("imported")
     except BaseException as error:  # noqa: BLE001 - whatever it is, the host is told, and the process ends
         return _Ended("boot", 1, _text(error))
     try:
         status.phase("active")
-        control.send({"verb": "phase", "phase": "active"})
+        with contextlib.suppress(Closed):  # of a host that has just been killed the machine, or the next, takes care
+            control.send({"verb": "phase", "phase": "active"})
         ended = _run_main(main, kernel)
         if ended.reason in ("exception", "memory") and threading.active_count() > 1:
             faulthandler.dump_traceback(extras["crash"])  # what the others were doing; the error has its own traceback
@@ -103,7 +107,8 @@ def _boot_and_run(
 
 def _confine(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], zygote: int) -> None:
     _pin(manifest.cpus)
-    process.die_with(zygote)
+    if protocol.INSTANCES not in extras:
+        process.die_with(zygote)
     process.close_up()
     if manifest.core:
         process.stay_dumpable()
@@ -163,6 +168,7 @@ def _map(
     status = StatusPage.create(manifest.id, manifest.epoch)
     status.phase("pinned")
     console = Console.create(manifest.id, manifest.epoch)
+    pipe = os.dup(given.console_read) if protocol.INSTANCES in extras else -1
     console.drain(given.console_read)
     _finish_at_exit(console)
     log.install(console)
@@ -172,7 +178,14 @@ def _map(
     machine = MachineView(given.machine)
     os.close(given.machine)
     panic = _report(extras["panic"]) if "panic" in extras else None
-    kernel = Kernel(manifest, control, lane, status, console, machine, initrd.view(extras), panic)
+    usher = None
+    if protocol.INSTANCES in extras:
+        brings = status.fd, console.fd, pipe
+        others = {name: os.dup(fd) for name, fd in extras.items() if name != protocol.INSTANCES}
+        others["image"] = given.image
+        usher = Usher(manifest, control, machine, extras[protocol.INSTANCES], brings, others, console.write)
+        usher.start()
+    kernel = Kernel(manifest, control, lane, status, console, machine, usher, initrd.view(extras), panic)
     status.phase("mapped")
     return kernel, status
 

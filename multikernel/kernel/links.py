@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .aio import AsyncLoop
     from .manifest import Manifest
+    from .usher import Usher
 
 
 class Links:
@@ -36,6 +37,7 @@ class Links:
         status: the page where links are counted.
         machine: where the host says what has become of an instance.
         log: what writes a line to the console, with its level.
+        usher: what brings a new host, in a persistent machine.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class Links:
         status: StatusPage,
         machine: MachineView,
         log: Callable[[str, int], None],
+        usher: Usher | None,
     ) -> None:
-        self.host = HostSide(control, host_lane, status, self._offered)
+        self.host = HostSide(control, host_lane, status, self._offered, usher)
         self.loop = Loop(self.host, status)
         self._id, self._name, self._epoch = manifest.id, manifest.name, manifest.epoch
         self._status, self._machine, self._log = status, machine, log
@@ -202,9 +205,9 @@ class Links:
         except (OSError, ValueError) as error:
             failed = error if isinstance(error, MultikernelError) else MultikernelError(f"{self._name}: {error}")
             close_all(fds)
-            self.host.control.send({"verb": "refused", "link": document["link"], "failed": to_wire(failed)})
+            self.host.tell({"verb": "refused", "link": document["link"], "failed": to_wire(failed)})
             return
-        self.host.control.send({"verb": "linked", "link": document["link"]}, half.descriptors())
+        self.host.tell({"verb": "linked", "link": document["link"]}, half.descriptors())
         try:
             self._attach(half, document, fds)
         except (CorruptLane, OSError) as error:  # what another instance brought ends nothing here: it sees Closed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from multikernel._core import failure, ffi, lib
@@ -32,6 +32,7 @@ class Loop:
         self._host = host
         self._status = status
         self._set = wait_set([host.lane.end])
+        host.change = self._change_host
         self._pairs: dict[Link, Any] = {}  # a wait set of a link and the host lane, for waits on one link
         self._quiet: tuple[Sequence[Link], Any] = ((), None)  # links without messages, and a wait set of them
 
@@ -79,6 +80,16 @@ class Loop:
         if fds[1].revents & lib.POLLNVAL:
             raise OSError(errno.EBADF, f"waiting for descriptor {fds[1].fd}, which is not open")
         return woken
+
+    def _change_host(self, change: Callable[[], None]) -> None:
+        """Sleep for another lane of the host, which `change` puts in place of the present one."""
+        lib.mk_wait_set_remove(self._set, self._host.lane.end)
+        self._pairs.clear()
+        self._quiet = ((), None)
+        change()
+        code = lib.mk_wait_set_add(self._set, self._host.lane.end)
+        if code:
+            raise failure(code, "waiting for the host")
 
     def _sleep(self, ends: Any, until: int, fds: Any, count: int) -> bool:
         self._host.ready()

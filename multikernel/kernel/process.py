@@ -97,9 +97,22 @@ def children() -> Iterator[int]:
                 yield int(name)
 
 
-def kill_descendants() -> None:
-    """Kill and reap every child; those of theirs become ours then (`adopt_orphans`), until none is left."""
-    spared: set[int] = set()  # one that has changed its user and may not be killed must not be waited for, either
+def started(pid: int) -> int:
+    """When a process was started, in clock ticks since the system's boot: with the pid, it is that very process.
+
+    0 if there is no such process any more.
+    """
+    return _stat(pid, 19) or 0
+
+
+def status_of_zombie(pid: int) -> int | None:
+    """How a process has ended whose parent has not asked yet, as `waitpid` tells it. None: it has not, or is gone."""
+    return _stat(pid, 49)
+
+
+def kill_descendants(spare: Collection[int] = ()) -> None:
+    """Kill and reap every child but `spare`; those of theirs become ours then (`adopt_orphans`), until none is left."""
+    spared = set(spare)  # likewise one that has changed its user and may not be killed: it must not be waited for
     while pids := set(children()) - spared:
         for pid in pids:
             try:
@@ -109,6 +122,15 @@ def kill_descendants() -> None:
         for pid in pids - spared:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+
+
+def _stat(pid: int, field: int) -> int | None:
+    """A number of /proc/PID/stat, counted from the state, behind the last parenthesis. None: no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[field])
+    except OSError:
+        return None
 
 
 def _highest_descriptor() -> int:

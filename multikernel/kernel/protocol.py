@@ -35,6 +35,17 @@ host to instance
                         "client-PID". An offer that is not answered in time is void: its socket end is at its end
                         of file, and a late answer is dropped.
 
+To a new host of a persistent machine, whose host was killed, an instance says over a control connection, first:
+
+    {"verb": "adopt", "id": n, "protocol": p, "instance": id, "epoch": e, "names": [..]} + [a descriptor for each name]
+                        which one it is; the host knows by the peer's pid whether that is true. The descriptors are
+                        "image" and those of the extras that it still has, in case that nobody else has. Answered:
+    {"answer": n, "ok": {}} + [control channel, machine object, lane producer, bell]
+                        in place of those that it was born with; over that channel it says "hello" once more,
+                        + [status, console, lane consumer, console's pipe], and whether it is "ready" already.
+    {"answer": n, "failed": error}
+                        the host does not know it, or knows another: it ends.
+
 A link's socket ends are the two sides of one AF_UNIX SOCK_STREAM pair, made by the host, which keeps neither.
 """
 
@@ -45,8 +56,16 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PROTOCOL = 1
+"""Version of what is said over control connections and channels. It changes with every change that one side alone would
+not understand; sides of different versions refuse each other, and say both."""
+
 LONGEST_TRACEBACK = 6000
 """Characters of a traceback that travel; of a longer one the end, where the error stands."""
+
+INSTANCES = "instances"
+"""Name of the descriptor by which an instance is told that it is in a persistent machine, and to outlive its host: a
+directory beside the control socket. An open copy of it tells others that an instance lives."""
 
 SYSTEM_VECTOR = 0
 """The IPI on the host lane that says: look at your control channel."""

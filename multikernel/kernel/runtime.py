@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .manifest import Manifest
     from .timers import Timer
+    from .usher import Usher
 
 
 class Kernel:
@@ -41,6 +42,7 @@ class Kernel:
         status: StatusPage,
         console: Console,
         machine: MachineView,
+        usher: Usher | None,
         initrd: View | None = None,
         panic: Panic | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class Kernel:
         """The data that `load` was given, read-only: the bytes of a file; or of each file in a directory, by path
         ("conf/table.txt"). None: there is none."""
         self._console = console
-        self._links = Links(manifest, control, host_lane, status, machine, self.log)
+        self._links = Links(manifest, control, host_lane, status, machine, self.log, usher)
         self._loop, self._host = self._links.loop, self._links.host
         host_lane.count_waits_in(status.own())
 
@@ -291,6 +293,7 @@ class Kernel:
 
     def close(self) -> None:
         """Close all links. Called when `main` has returned."""
+        self._host.serve()  # so that the last words go to the host that there is
         self._links.close()
 
 

@@ -176,6 +176,11 @@ class Channel:
         """Give the descriptor away, open, and close the channel without it."""
         return self._socket.detach()
 
+    def replace(self, other: Channel) -> None:
+        """Be the end of another channel from now on; `other` is closed, without its socket, and so is this end."""
+        before, self._socket = self._socket, socket.socket(fileno=other.detach())
+        before.close()
+
     def close(self) -> None:
         """Close this end. The other side gets what was sent, then Closed. Closing twice is fine."""
         self._socket.close()

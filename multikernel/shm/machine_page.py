@@ -115,6 +115,17 @@ class MachineView:
         self._mapping = Mapping.peer(fd, "machine")
         self._page = self._mapping.cast("const struct mk_machine *")
 
+    def renew(self, fd: int) -> None:
+        """Look at another page from now on, a new host's; the descriptor stays the caller's.
+
+        Whoever reads the old one in another thread does so to the end.
+
+        Raises:
+            CorruptLane: it is none. The old one stays.
+        """
+        mapping = Mapping.peer(fd, "machine")
+        self._mapping, self._page = mapping, mapping.cast("const struct mk_machine *")
+
     def machine(self) -> MachineRecord:
         """The machine's record."""
         c = ffi.new("struct mk_machine_record *")

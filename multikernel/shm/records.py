@@ -23,8 +23,8 @@ class End:
     """How an incarnation of an instance ended.
 
     reason: "halted", "returned", "killed", "exit", "exception", "signal", "boot", "memory" (it had no more, as far as
-        that can be known: a MemoryError, or a kill that the memory cgroup has counted) or "watchdog" (it was hung, and
-        was killed for it)
+        that can be known: a MemoryError, or a kill that the memory cgroup has counted), "watchdog" (it was hung, and
+        was killed for it) or "unknown" (nobody saw it: host and zygote were killed, too)
     code: what `main` returned, or the exit status; 0 when it ended by a signal
     signal: the number of the signal that ended it; 0: none
     traceback: the last part of the Python traceback; "": none

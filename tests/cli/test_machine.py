@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import multikernel as mk
+
 Cli = Callable[..., Any]
 PATIENCE = 50  # seconds
 COMMAND = [sys.executable, "-m", "multikernel"]
@@ -674,10 +676,27 @@ def test_run_joins_a_machine_that_runs(cli, machine, shell):
     assert state(cli, "web") == "loaded"
 
 
+def test_a_run_goes_on_when_the_host_is_killed(cli, machine, shell):
+    running = shell("run", "web", "echo.py")
+    read_line(running)
+    killed = cli("show", "--json").document["host"]["pid"]
+    os.kill(killed, signal.SIGKILL)
+    cli("halt", "web")
+    running.communicate(timeout=PATIENCE)
+    assert running.returncode == 0
+    assert cli("show", "--json").document["host"]["pid"] != killed
+
+
 def test_a_run_whose_machine_is_gone_says_so(cli, machine, program, shell):
     running = shell("run", "web", "deaf.py")
     read_line(running)
-    os.kill(cli("show", "--json").document["host"]["pid"], signal.SIGKILL)
+    with mk.Machine.attach(machine) as joined:
+        census = joined._membership.request("census", {})
+        everything = [joined.pid, census["zygote"], joined["web"].pid]
+    for pid in everything:  # so that none is there to start another, or to be taken over
+        os.kill(pid, signal.SIGSTOP)
+    for pid in everything:
+        os.kill(pid, signal.SIGKILL)
     _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1
     assert err.count("\n") == 1

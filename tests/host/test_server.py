@@ -16,6 +16,7 @@ from multikernel.host.client import check_user
 from multikernel.host.rundir import RunDir
 from multikernel.host.server import MOST_REQUESTS
 from multikernel.image import read
+from multikernel.kernel.protocol import PROTOCOL
 from multikernel.shm.channel import MAX_DESCRIPTORS, MAX_DOCUMENT, Channel
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def test_client_that_never_reads_gets_one_push_for_each_instance(machine, channe
     (tmp_path / "image.py").write_text("def main(kernel): pass\n")
     web = machine.create("web")
     web.load(f"{tmp_path}/image.py")
-    answer = ask(channel, {"verb": "join", "id": 1})
+    answer = ask(channel, {"verb": "join", "id": 1, "protocol": PROTOCOL})
     assert answer["ok"]["name"] == machine.name
     assert ask(channel, {"verb": "watch", "id": 2}) == {"answer": 2, "ok": {}}
     for _ in range(5):
@@ -214,7 +215,7 @@ def test_client_that_watches_has_the_pages_of_all_instances_before_the_answer(ma
         instance.load(f"{tmp_path}/image.py")
         instance.boot()
         instance.wait(timeout=PATIENCE)
-    ask(channel, {"verb": "join", "id": 1})
+    ask(channel, {"verb": "join", "id": 1, "protocol": PROTOCOL})
     channel.send({"verb": "watch", "id": 2})
     came = []
     while "answer" not in (came[-1] if came else {}):

@@ -1,0 +1,1 @@
+"""What must be survived, and how: each test kills or stops something for real."""
