@@ -150,7 +150,7 @@ struct mk_instance_record {
 };
 struct mk_image_record { uint32_t used, id; uint64_t size; uint32_t users; char kind[...]; char digest[...]; char signature[...]; char name[...];
     char imports[...]; ...; };
-struct mk_machine_record { char name[...]; uint32_t host_pid, persistent, clients; uint64_t boot_time, wall_time, memory, memory_used; uint64_t cpus[...]; ...; };
+struct mk_machine_record { char name[...]; uint32_t host_pid, persistent, clients, trusted; uint64_t boot_time, wall_time, memory, memory_used; uint64_t cpus[...]; ...; };
 void mk_py_write_machine(struct mk_machine *m, const struct mk_machine_record *record);
 int mk_py_read_machine(const struct mk_machine *m, struct mk_machine_record *record);
 int mk_py_write_instance(struct mk_machine *m, uint32_t id, const struct mk_instance_record *record);

@@ -88,7 +88,7 @@ class Started(NamedTuple):
     """Descriptor of the machine object."""
 
 
-def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> Started:
+def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool, trusted: Sequence[bytes] = ()) -> Started:
     """Start a host, and wait until it serves.
 
     Raises:
@@ -111,9 +111,17 @@ def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> S
         undo.callback(process.wait, 5.0)
         undo.callback(ours.close)  # comes first, and a host that is about to start ends for it
         theirs.close()
-        request = {"verb": "start", "id": 0, "name": name, "cpus": list(cpus), "memory": memory}
+        request = {
+            "verb": "start",
+            "id": 0,
+            "name": name,
+            "cpus": list(cpus),
+            "memory": memory,
+            "persistent": persistent,
+            "trusted": [key.hex() for key in trusted],
+        }
         try:
-            answer, fds = ask_first(ours, {**request, "persistent": persistent}, [pidfd, their_life], STARTS_WITHIN)
+            answer, fds = ask_first(ours, request, [pidfd, their_life], STARTS_WITHIN)
         except (Closed, Timeout) as error:
             words = os.pread(said, 4096, max(0, os.fstat(said).st_size - 4096)).decode(errors="replace").rstrip()
             raise MultikernelError(

@@ -2,7 +2,8 @@
 
 The first document on that socket says which machine it is to be, and brings a pidfd of the program:
 
-    {"verb": "start", "id": n, "name": name, "cpus": [..], "memory": bytes, "persistent": true | false}
+    {"verb": "start", "id": n, "name": name, "cpus": [..], "memory": bytes, "persistent": true | false,
+     "trusted": [public key, hex, ..]}
         + [pidfd, pipe]
 
 It is answered as `join` is (`multikernel.host.verbs`), with the machine object, or with what went wrong. Then the
@@ -23,6 +24,7 @@ from multikernel.host.rundir import RunDir
 from multikernel.kernel import process
 from multikernel.shm.channel import Channel
 
+_KEY_SIZE = 32  # bytes; of an Ed25519 public key
 _FIRST_WORD_WITHIN = 30.0  # seconds; a program that starts a host has its request ready
 
 
@@ -47,6 +49,7 @@ def main(descriptor: int) -> int:
     try:
         name, memory, persistent = request.text("name"), request.integer("memory"), request.flag("persistent")
         cpus = request.integers_or_none("cpus") or ()
+        trusted = _keys(request.texts("trusted"))
         pidfd, _ = request.take(2)
         rundir = RunDir(name)
         rundir.claim()
@@ -71,8 +74,18 @@ def main(descriptor: int) -> int:
     # Only now, and only here: asyncio is none of the zygote's, and the two start beside each other.
     from multikernel.host import kernel
 
-    start = kernel.Start(name, cpus, memory, persistent)
+    start = kernel.Start(name, cpus, memory, persistent, trusted)
     return kernel.serve(start, kernel.Inherited(rundir, creator, pidfd, ours, pid), request.number)
+
+
+def _keys(texts: tuple[str, ...]) -> tuple[bytes, ...]:
+    try:
+        keys = tuple(bytes.fromhex(text) for text in texts)
+    except ValueError:
+        keys = (b"",)
+    if not all(len(key) == _KEY_SIZE for key in keys):
+        raise MultikernelError(f"start: 'trusted' must be public keys of {_KEY_SIZE} bytes, in hex")
+    return keys
 
 
 def _allow_descriptors() -> None:

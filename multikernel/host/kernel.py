@@ -18,6 +18,7 @@ from multikernel.host.registry import Registry
 from multikernel.host.request import Request
 from multikernel.host.server import Server, begun, done
 from multikernel.host.wire import Wire
+from multikernel.image.signature import Trust
 from multikernel.kernel import process
 from multikernel.resources.pool import Pool
 from multikernel.shm.channel import close_all
@@ -42,6 +43,8 @@ class Start:
     cpus: tuple[int, ...]
     memory: int
     persistent: bool
+    trusted: tuple[bytes, ...] = ()
+    """Public keys of which one must have signed an image that is loaded; none: any image is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class HostKernel:
     def __init__(self, start: Start, inherited: Inherited) -> None:
         self.over = asyncio.Event()
         """Set when the machine is to end."""
+        self.trust = Trust(start.trusted)
         self._start, self._inherited = start, inherited
         self._loop = asyncio.get_running_loop()
         self._closing = False
@@ -147,6 +151,7 @@ class HostKernel:
                 host_pid=os.getpid(),
                 persistent=self._start.persistent,
                 clients=len(self.server.clients),
+                trusted=len(self.trust),
                 boot_time_ns=self._began[0],
                 wall_time_ns=self._began[1],
                 memory=self._start.memory,

@@ -52,6 +52,13 @@ class Request:
             self._refuse(key, "a list of integers")
         return None if value is None else tuple(value)
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings."""
+        value = self._get(key)
+        if not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+            self._refuse(key, "a list of texts")
+        return tuple(value)
+
     def seconds(self, key: str) -> float:
         """A time from 0 up, in seconds."""
         value = self._get(key)

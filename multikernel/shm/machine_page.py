@@ -46,6 +46,7 @@ class MachinePage:
         c = ffi.new("struct mk_machine_record *")
         c.name = _text(record.name, lib.MK_NAME_SIZE)
         c.host_pid, c.persistent, c.clients = record.host_pid, record.persistent, record.clients
+        c.trusted = record.trusted
         c.boot_time, c.wall_time = record.boot_time_ns, record.wall_time_ns
         c.memory, c.memory_used = record.memory, record.memory_used
         _set_cpus(c.cpus, record.cpus)
@@ -130,6 +131,7 @@ class MachineView:
             memory_used=c.memory_used,
             cpus=_cpus(c.cpus),
             torn=torn,
+            trusted=c.trusted,
         )
 
     def instance(self, id_: int) -> InstanceRecord | None:

@@ -163,7 +163,8 @@ class ImageRecord:
 class MachineRecord:
     """What the host says of the machine.
 
-    wall_time_ns: CLOCK_REALTIME at boot; memory: of the pool, bytes; torn: as of `InstanceRecord`
+    wall_time_ns: CLOCK_REALTIME at boot; memory: of the pool, bytes; trusted: keys of which one must have signed an
+    image, 0: any is loaded; torn: as of `InstanceRecord`
     """
 
     name: str
@@ -176,3 +177,4 @@ class MachineRecord:
     memory_used: int = 0
     cpus: tuple[int, ...] = ()
     torn: bool = False
+    trusted: int = 0

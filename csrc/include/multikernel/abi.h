@@ -312,6 +312,7 @@ struct mk_machine_record {
 	uint32_t host_pid;
 	uint32_t persistent;
 	uint32_t clients;
+	uint32_t trusted;            /* keys of which one must have signed an image; 0: any is loaded */
 	uint64_t boot_time;          /* CLOCK_MONOTONIC, ns */
 	uint64_t wall_time;          /* CLOCK_REALTIME, ns, at boot_time */
 	uint64_t memory;             /* of the pool, bytes */
