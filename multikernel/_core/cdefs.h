@@ -144,7 +144,7 @@ int mk_console_next(const struct mk_console *console, const struct mk_object *he
 
 /* the machine object */
 struct mk_instance_record {
-    uint32_t used, id, state, pid; uint64_t epoch, state_time, memory, named; uint32_t memories, due, image, exclusive; uint64_t cpus[...];
+    uint32_t used, id, state, pid; uint64_t epoch, state_time, memory, named, initrd; uint32_t memories, due, image, exclusive; uint64_t cpus[...];
     char name[...]; uint32_t end_code, end_signal, end_forced; char end_reason[...]; char end_traceback[...]; char cmdline[...]; char console_tail[...];
     uint64_t restart_at, watchdog, hung_since, panic, claimed; uint32_t restart, restarts, restart_limit, on_hang, crash_image, flags; ...;
 };

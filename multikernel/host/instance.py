@@ -130,6 +130,7 @@ class Instance:
             epoch=self.epoch,
             state_time_ns=self.state_time_ns,
             memory=self.memory,
+            initrd=self.loaded.initrd.size if self.loaded and self.loaded.initrd else 0,
             due=self.due,
             image=self.loaded.image_id if self.loaded else 0,
             exclusive=self.exclusive,

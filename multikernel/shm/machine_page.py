@@ -64,6 +64,7 @@ class MachinePage:
             record.exclusive,
         )
         c.due = record.due
+        c.initrd = record.initrd
         _set_cpus(c.cpus, record.cpus)
         c.name = _text(record.name, lib.MK_NAME_SIZE)
         c.cmdline = _text(record.cmdline, lib.MK_CMDLINE_SIZE)
@@ -155,6 +156,7 @@ class MachineView:
             epoch=c.epoch,
             state_time_ns=c.state_time,
             memory=c.memory,
+            initrd=c.initrd,
             due=bool(c.due),
             image=c.image,
             exclusive=bool(c.exclusive),
