@@ -189,6 +189,20 @@ static int meet_host(struct mk_kernel *k, int producer, int bell)
 	return result ? refuse(result, "telling the host: %s", strerror(-result)) : 0;
 }
 
+/* Map the initrd, if the manifest names one. @return 0 or -errno */
+static int take_initrd(struct mk_kernel *k, const struct mk_document *manifest)
+{
+	int64_t fd;
+	int result;
+	bool directory = mk_document_number(manifest, "fd:initrd:file", &fd) != 0;
+
+	if (directory && mk_document_number(manifest, "fd:initrd:directory", &fd))
+		return 0;
+	result = mk_map_initrd(k, (int)fd, directory);
+	close((int)fd);
+	return result ? refuse(result, "mapping the initrd: %s", strerror(-result)) : 0;
+}
+
 static int attach(struct mk_kernel *k)
 {
 	struct mk_document manifest;
@@ -213,7 +227,9 @@ static int attach(struct mk_kernel *k)
 	snprintf(name, sizeof(name), "mk:%s", k->name);
 	mk_process_name(name);
 	setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe, but read by people */
-	length = make_pages(k, pipe);
+	length = take_initrd(k, &manifest);
+	if (!length)
+		length = make_pages(k, pipe);
 	return length ? length : meet_host(k, producer, bell);
 }
 
@@ -232,6 +248,7 @@ static void let_go(struct mk_kernel *k)
 	mk_console_finish(k->console);
 	if (k->status)
 		mk_status_free(k->status);
+	mk_unmap_initrd(k);
 	free(k->delivered);
 	free(k->links);
 	free(k->timers);

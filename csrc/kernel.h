@@ -81,6 +81,9 @@ struct mk_kernel {
 	char name[NAME_SIZE], machine[NAME_SIZE];
 	char *cmdline, *params; /* the second cut into names and values, each with a zero behind it */
 	const char *params_end;
+	const char *initrd; /* mapped; NULL: there is none */
+	size_t initrd_length;
+	bool initrd_is_directory;
 	int control;
 	uint64_t asked; /* number of the last request to the host */
 	struct mk_receiver *host;
@@ -127,6 +130,16 @@ void mk_drop_link(struct mk_kernel *k, struct link *link);
 /* Cut a command line into what mk_kernel_param looks up. @params: room for twice as much, and two bytes.
  * @return where they end */
 const char *mk_cut_params(const char *cmdline, char *params);
+
+/* --- kernel_initrd.c ---------------------------------------------------------------------------------------------- */
+
+/* Map the initrd, for k; fd stays the caller's. @return 0 or -errno */
+int mk_map_initrd(struct mk_kernel *k, int fd, bool directory);
+void mk_unmap_initrd(struct mk_kernel *k);
+
+/* A file in a tar archive, whatever the bytes are. @return where it is; NULL: there is none before the archive's end, or
+ * before what is damaged */
+const void *mk_find_in_tar(const char *tar, size_t size, const char *name, size_t *length);
 
 /* --- kernel_loop.c ------------------------------------------------------------------------------------------------ */
 

@@ -87,7 +87,8 @@ const char *mk_cut_params(const char *cmdline, char *params)
 		if (cmdline == word)
 			break;
 		to = cut_word(word, (size_t)(cmdline - word), to);
-		if (cmdline == word + 2 && memcmp(word, "--", 2) == 0)
+		if ((cmdline == word + 2 && memcmp(word, "--", 2) == 0) ||
+		    (cmdline == word + 4 && memcmp(word, "\"--\"", 4) == 0))
 			return name;
 	}
 	return to;

@@ -67,10 +67,13 @@ class Machine:
         name: how others find it, unique among this user's running machines. Default: "default" if it is persistent,
             else one made of this process's id.
         persist: whether it goes on without this program.
+        verify: a folder of Ed25519 public keys (*.pub or *.pem): it loads no image that is not signed by one of them.
+            They are read now, once. Default: any image is loaded.
 
     Raises:
         ResourceError: the name is taken or against the rule, or cpus are not there or not this process's.
-        ValueError, TypeError: cpus or memory that are none.
+        ValueError, TypeError: cpus, memory or keys that are none.
+        Unsupported: `verify`, and the library for it is missing.
         MultikernelError: the host did not start, and what it said.
     """
 
@@ -81,13 +84,19 @@ class Machine:
         name: str | None = None,
         *,
         persist: bool = False,
+        verify: str | os.PathLike[str] | None = None,
     ) -> None:
         chosen = topology.allowed() if cpus is None else topology.check_usable(parse_cpus(cpus))
         budget = system_memory.available() if memory is None else parse_size(memory)
         if name is None:
             name = "default" if persist else f"machine-{os.getpid()}-{next(_numbers)}"
         check_name(name)
-        self._membership = Membership.start(self, name, chosen, budget, persistent=persist)
+        trusted: list[bytes] = []
+        if verify is not None:
+            from multikernel.image import keys
+
+            trusted = keys.read_folder(verify)
+        self._membership = Membership.start(self, name, chosen, budget, persistent=persist, trusted=trusted)
 
     @classmethod
     def attach(cls, name: str | None = None) -> Self:

@@ -133,6 +133,7 @@ def test_instance_reads_the_file_that_it_was_given_as_it_was_when_it_was_loaded(
     web = machine.create("web")
     web.load(f"{tmp_path}/reads.py", initrd=tmp_path / "table")
     (tmp_path / "table").unlink()
+    assert machine.proc.snapshot("instances/web/memory")["initrd"] == len(b"as loaded")
     for _ in range(2):  # it is there at each boot
         web.boot()
         with machine.connect("web") as link:

@@ -144,13 +144,13 @@ int mk_console_next(const struct mk_console *console, const struct mk_object *he
 
 /* the machine object */
 struct mk_instance_record {
-    uint32_t used, id, state, pid; uint64_t epoch, state_time, memory, named; uint32_t memories, due, image, exclusive; uint64_t cpus[...];
+    uint32_t used, id, state, pid; uint64_t epoch, state_time, memory, named, initrd; uint32_t memories, due, image, exclusive; uint64_t cpus[...];
     char name[...]; uint32_t end_code, end_signal, end_forced; char end_reason[...]; char end_traceback[...]; char cmdline[...]; char console_tail[...];
     uint64_t restart_at, watchdog, hung_since, panic, claimed; uint32_t restart, restarts, restart_limit, on_hang, crash_image, flags; ...;
 };
 struct mk_image_record { uint32_t used, id; uint64_t size; uint32_t users; char kind[...]; char digest[...]; char signature[...]; char name[...];
     char imports[...]; ...; };
-struct mk_machine_record { char name[...]; uint32_t host_pid, persistent, clients; uint64_t boot_time, wall_time, memory, memory_used; uint64_t cpus[...]; ...; };
+struct mk_machine_record { char name[...]; uint32_t host_pid, persistent, clients, trusted; uint64_t boot_time, wall_time, memory, memory_used; uint64_t cpus[...]; ...; };
 void mk_py_write_machine(struct mk_machine *m, const struct mk_machine_record *record);
 int mk_py_read_machine(const struct mk_machine *m, struct mk_machine_record *record);
 int mk_py_write_instance(struct mk_machine *m, uint32_t id, const struct mk_instance_record *record);

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 
 def machine(it: Machine) -> dict[str, Any]:
-    """The machine's name, its host, and its pool. Memory is in bytes; cpus_free are those that no instance holds."""
+    """The machine's name, its host, and its pool.
+
+    Memory is in bytes; cpus_free are those that no instance holds; trusted_keys: how many keys there are of which one
+    must have signed an image, 0: any image is loaded.
+    """
     view = it.view
     record = view.machine()
     held = {cpu for each in view.instances() for cpu in each.cpus}
-    return {"machine": record.name, **_host(record), "pool": _pool(record, held)}
+    return {"machine": record.name, "trusted_keys": record.trusted, **_host(record), "pool": _pool(record, held)}
 
 
 def _host(record: MachineRecord) -> dict[str, Any]:

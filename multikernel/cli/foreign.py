@@ -22,6 +22,7 @@ _URING = "an instance makes its system calls itself, there is no ring for them"
 _NETWORK = "an instance shares the network of Linux, and is configured there"
 _ROOTFS = "an instance sees the files of Linux; an image is a program, `multikernel load --help` says which"
 _USER = "the command is run by the user who types it, whose the machine is"
+_SIGNATURE = "an image is signed with an Ed25519 key over its SHA-256 digest, and trusted by that key alone"
 
 OPTIONS = {
     "init": (
@@ -52,6 +53,11 @@ OPTIONS = {
         Foreign("--nic", _NETWORK),
         Foreign("--hostname", _NETWORK),
         Foreign("--console", "each instance has one console, `multikernel console NAME` shows it"),
+    ),
+    "sign": (
+        Foreign("--cert", _SIGNATURE),
+        Foreign("--hash", _SIGNATURE),
+        Foreign("--password", "keys are not encrypted here; what keeps one is who may read its file"),
     ),
     "exec": (Foreign("-u --user", _USER),),
 }

@@ -38,6 +38,7 @@ COMMANDS = {
     "send": "send:send",
     "ls": "view:ls",
     "cat": "view:cat",
+    "sign": "sign:sign",
     "halt": "halt:halt",
     "kill": "halt:kill",
     "unload": "remove:unload",

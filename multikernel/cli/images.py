@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from multikernel.machine import Instance
@@ -28,6 +29,37 @@ def check(spec: str, initrd: str | None, memory: int) -> None:
     image.read(spec).close()
     if initrd is not None:
         image.Initrd.read(initrd, memory).close()
+
+
+def sign(spec: str, key: Path, output: Path | None, *, dry_run: bool) -> dict[str, Any]:
+    """Sign the image `spec`; write that to `output`, or beside the image. With `dry_run` only see that it can be done.
+
+    Returns:
+        What was signed, by which key, and the file.
+    """
+    from multikernel import image
+    from multikernel.image import keys, signature
+
+    _look_here()
+    private = keys.read_private(key)
+    with image.read(spec) as read:
+        made = signature.Signature.make(read, private)
+        file = output or Path(f"{read.origin}{signature.SUFFIX}")
+        described = {"image": read.name, "kind": read.kind, "size": read.size, "digest": read.digest}
+    if not dry_run:
+        _write(file, made.text())
+    return {**described, "key": made.key, "signature": str(file)}
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all: whoever loads meanwhile finds the old one or the new one."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        new.write_text(text)
+        new.replace(file)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _look_here() -> None:

@@ -9,10 +9,11 @@ import click
 from . import describe, foreign, options, output, plan
 
 
-@click.command(epilog="Example:  multikernel init --cpus 0-3 --memory 1G")
+@click.command(epilog="\b\nExample:\n  multikernel init --cpus 0-3 --memory 1G\n  multikernel init --verify trusted")
 @options.cpus("The pool's cpus. Default: all that this process may use.")
 @options.memory("The pool's memory. Default: what is available.")
 @options.new_machine
+@options.trusted
 @options.dry_run
 @click.option("--report", is_flag=True, help="Print what the pool holds, and how the cpus lie.")
 @click.option(
@@ -25,6 +26,7 @@ def init(
     cpus: tuple[int, ...] | None,
     memory: int | None,
     machine_name: str,
+    verify: tuple[str, int] | None,
     dry_run: bool,
     report: bool,
     form: str,
@@ -37,9 +39,9 @@ def init(
     """
     as_json = as_json or (report and form == "json")
     if dry_run:
-        made = plan.machine(machine_name, cpus, memory)
+        made = plan.machine(machine_name, cpus, memory, trusted=verify[1] if verify else 0)
     else:
-        made = _make(machine_name, cpus, memory)
+        made = _make(machine_name, cpus, memory, verify[0] if verify else None)
     made |= {"dry_run": dry_run}
     if report:
         made |= {"topology": _topology()}
@@ -48,10 +50,13 @@ def init(
         output.pairs(_report(made))
 
 
-def _make(name: str, cpus: tuple[int, ...] | None, memory: int | None) -> dict[str, Any]:
+def _make(name: str, cpus: tuple[int, ...] | None, memory: int | None, verify: str | None) -> dict[str, Any]:
     from multikernel import Machine
 
-    with output.patience(f"starting the host of {name}"), Machine(cpus, memory, name, persist=True) as machine:
+    with (
+        output.patience(f"starting the host of {name}"),
+        Machine(cpus, memory, name, persist=True, verify=verify) as machine,
+    ):
         return describe.machine(machine)
 
 

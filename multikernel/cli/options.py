@@ -56,6 +56,12 @@ def _cmdline(text: str) -> str:
     return text
 
 
+def _trusted(folder: str) -> tuple[str, int]:
+    from multikernel.image.keys import read_folder
+
+    return folder, len(read_folder(folder))
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -180,6 +186,13 @@ new_machine = click.option(
     default="default",
     show_default=True,
     help="What the machine is called.",
+)
+
+trusted = click.option(
+    "--verify",
+    callback=checked(_trusted),
+    metavar="FOLDER",
+    help="Load only images that are signed by one of the Ed25519 public keys (*.pub, *.pem) in FOLDER.",
 )
 
 instance_id = click.option("--id", "number", type=click.IntRange(1, 511), metavar="N", help="The instance, by its id.")

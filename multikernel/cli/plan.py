@@ -47,7 +47,7 @@ def cpus(
     return chosen
 
 
-def machine(name: str, cpus: tuple[int, ...] | None, memory: int | None) -> dict[str, Any]:
+def machine(name: str, cpus: tuple[int, ...] | None, memory: int | None, *, trusted: int) -> dict[str, Any]:
     """A machine that would be, as `describe.machine` has one that is.
 
     Raises:
@@ -64,6 +64,7 @@ def machine(name: str, cpus: tuple[int, ...] | None, memory: int | None) -> dict
     size = free_memory.available() if memory is None else memory
     return {
         "machine": name,
+        "trusted_keys": trusted,
         "host": {"pid": 0, "persistent": True, "clients": 0},
         "pool": {"cpus": list(chosen), "cpus_free": list(chosen), "memory": size, "memory_free": size},
     }

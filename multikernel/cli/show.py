@@ -104,12 +104,13 @@ def _show_images(machine: Machine, about: dict[str, Any], *, as_json: bool) -> N
 def _summary(about: dict[str, Any]) -> str:
     from multikernel.units import format_cpus, format_size
 
-    pool = about["pool"]
+    pool, keys = about["pool"], about["trusted_keys"]
+    signed = f"; signed images only, by {keys} key{'' if keys == 1 else 's'}" if keys else ""
     kind = "persistent" if about["host"]["persistent"] else "ephemeral"
     return (
         f"{plain(about['machine'])}: {kind}, host pid {about['host']['pid']}; "
         f"cpus {format_cpus(pool['cpus'])}, free {format_cpus(pool['cpus_free'])}; "
-        f"memory {format_size(pool['memory'])}, free {format_size(pool['memory_free'])}"
+        f"memory {format_size(pool['memory'])}, free {format_size(pool['memory_free'])}{signed}"
     )
 
 

@@ -89,11 +89,13 @@ class Instance:
                 restart, and finds the report of that as `kernel.panic`. May be loaded at any time; the state stays.
 
         Raises:
-            ImageError: it cannot be read, or is larger than the instance's memory allows.
+            ImageError: it cannot be read, or is larger than the instance's memory allows; or it is not signed as the
+                machine wants it (`Machine`, verify).
             ValueError: the command line has a quote that is never closed.
             StateError: illegal now. What was loaded stays, as after any error.
         """
         from multikernel import image
+        from multikernel.image.signature import beside
 
         image.Params(cmdline)
         with contextlib.ExitStack() as opened:
@@ -105,6 +107,7 @@ class Instance:
                 "directory": os.getcwd(),
                 "initrd": None if data is None else data.kind,
                 "panic": panic,
+                "signature": beside(read),
             }
             self._request("load", fields, fds=[read.fd] if data is None else [read.fd, data.fd])
 

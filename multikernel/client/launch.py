@@ -97,7 +97,7 @@ class Started(NamedTuple):
     """Descriptor of the machine object."""
 
 
-def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> Started:
+def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool, trusted: Sequence[bytes] = ()) -> Started:
     """Start a host, and wait until it serves.
 
     Raises:
@@ -105,6 +105,7 @@ def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> S
         Unsupported: there is no interpreter to start it with.
     """
     fields = {"name": name, "cpus": list(cpus), "memory": memory, "persistent": persistent}
+    fields["trusted"] = [key.hex() for key in trusted]
     return _start(name, {"verb": "start", "id": 0, **fields})
 
 

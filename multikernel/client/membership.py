@@ -64,9 +64,18 @@ class Membership:
         _members.add(self)
 
     @classmethod
-    def start(cls, owner: object, name: str, cpus: Sequence[int], memory: int, *, persistent: bool) -> Self:
+    def start(
+        cls,
+        owner: object,
+        name: str,
+        cpus: Sequence[int],
+        memory: int,
+        *,
+        persistent: bool,
+        trusted: Sequence[bytes] = (),
+    ) -> Self:
         """Start a machine, and be its creator. Raises as `Machine` does."""
-        process, channel, answer, page = launch.start(name, cpus, memory, persistent=persistent)
+        process, channel, answer, page = launch.start(name, cpus, memory, persistent=persistent, trusted=trusted)
         started = cls(owner, name, channel, answer, page, process)
         try:
             started._watch()  # so that the host knows that somebody has the machine

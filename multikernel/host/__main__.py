@@ -3,7 +3,8 @@
 A host is started by a program, with one socket to it. The first document on that says which machine it is to be, and
 brings a pidfd of the program:
 
-    {"verb": "start", "id": n, "protocol": p, "name": name, "cpus": [..], "memory": bytes, "persistent": true | false}
+    {"verb": "start", "id": n, "protocol": p, "name": name, "cpus": [..], "memory": bytes, "persistent": true | false,
+     "trusted": [public key, hex, ..]}
         + [pidfd, pipe]
     {"verb": "revive", "id": n, "protocol": p, "name": name} + [pidfd, pipe]
         a persistent machine whose host and zygote were killed: its instances go on, and look for a host
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FIRST_WORD_WITHIN = 30.0  # seconds; who starts one of these has it ready
+_KEY_SIZE = 32  # bytes; of an Ed25519 public key
 
 
 def host() -> int:
@@ -105,6 +107,7 @@ def _claim(request: Request) -> tuple[RunDir, dict[str, Any]]:
         "cpus": list(request.integers_or_none("cpus") or ()),
         "memory": request.integer("memory"),
         "persistent": request.flag("persistent"),
+        "trusted": _keys(request.texts("trusted")),
     }
     rundir.claim()
     return rundir, machine
@@ -125,6 +128,17 @@ def _become_host() -> None:
     process.adopt_orphans()
     process.register_for_barriers()
     _allow_descriptors()
+
+
+def _keys(texts: list[str]) -> list[str]:
+    """Public keys in hex, as they came. Refuses what is none."""
+    try:
+        sizes = {len(bytes.fromhex(text)) for text in texts}
+    except ValueError:
+        sizes = {0}
+    if not sizes <= {_KEY_SIZE}:
+        raise MultikernelError(f"start: 'trusted' must be public keys of {_KEY_SIZE} bytes, in hex")
+    return texts
 
 
 def _allow_descriptors() -> None:

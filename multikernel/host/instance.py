@@ -32,6 +32,8 @@ class Loaded:
 
     image: Image
     image_id: int
+    signature: str
+    """Id of the key that has signed the image, or that it is unsigned or unchecked."""
     cmdline: str
     directory: str
     initrd: Initrd | None = None
@@ -130,6 +132,7 @@ class Instance:
             epoch=self.epoch,
             state_time_ns=self.state_time_ns,
             memory=self.memory,
+            initrd=self.loaded.initrd.size if self.loaded and self.loaded.initrd else 0,
             due=self.due,
             image=self.loaded.image_id if self.loaded else 0,
             exclusive=self.exclusive,

@@ -22,6 +22,7 @@ from multikernel.host.registry import Registry
 from multikernel.host.request import Request
 from multikernel.host.server import Server, begun, done
 from multikernel.host.takeover import TakeOver
+from multikernel.image.signature import Trust
 from multikernel.kernel import process
 from multikernel.kernel.protocol import PROTOCOL
 from multikernel.resources.pool import Pool
@@ -44,6 +45,8 @@ class Start:
     cpus: tuple[int, ...]
     memory: int
     persistent: bool
+    trusted: tuple[bytes, ...]
+    """Public keys of which one must have signed an image that is loaded; none: any image is."""
     takes_over: bool
     """Whether the machine is there already, and has lost its host."""
     began: tuple[int, int]
@@ -59,6 +62,7 @@ class Start:
             tuple(machine["cpus"]),
             machine["memory"],
             machine["persistent"],
+            tuple(map(bytes.fromhex, machine["trusted"])),
             takes_over,
             tuple(machine.get("began", (time.monotonic_ns(), time.time_ns()))),
             machine.get("first_client", FIRST_CLIENT_ID),
@@ -71,6 +75,7 @@ class Start:
             "cpus": list(self.cpus),
             "memory": self.memory,
             "persistent": self.persistent,
+            "trusted": [key.hex() for key in self.trusted],
             "began": list(self.began),
             "first_client": first_client,
         }
@@ -117,6 +122,7 @@ class HostKernel:
     def __init__(self, start: Start, inherited: Inherited) -> None:
         self.over = asyncio.Event()
         """Set when the machine is to end."""
+        self.trust = Trust(start.trusted)
         self._start, self._inherited = start, inherited
         self._loop = asyncio.get_running_loop()
         self._closing = False
@@ -201,6 +207,7 @@ class HostKernel:
                 host_pid=os.getpid(),
                 persistent=self._start.persistent,
                 clients=len(self.server.clients),
+                trusted=len(self.trust),
                 boot_time_ns=self._start.began[0],
                 wall_time_ns=self._start.began[1],
                 memory=self._start.memory,

@@ -95,7 +95,12 @@ class Ledger:
 def _loaded(loaded: Loaded | None) -> dict[str, Any] | None:
     if loaded is None:
         return None
-    return {"image": loaded.image.describe(), "cmdline": loaded.cmdline, "directory": loaded.directory}
+    return {
+        "image": loaded.image.describe(),
+        "signature": loaded.signature,
+        "cmdline": loaded.cmdline,
+        "directory": loaded.directory,
+    }
 
 
 def read_machine(rundir: RunDir) -> dict[str, Any]:

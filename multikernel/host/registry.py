@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from multikernel.host.deposit import Deposit
+    from multikernel.host.loading import Received
     from multikernel.host.policy import Policy
     from multikernel.image.image import Image
     from multikernel.image.initrd import Initrd
@@ -120,39 +121,37 @@ class Registry:
         self.instances[instance.name] = instance
         for loaded in (instance.loaded, instance.crash_image):
             if loaded is not None:
-                loaded.image_id, loaded.image = self._images.take(loaded.image, "unsigned")
+                loaded.image_id, loaded.image = self._images.take(loaded.image, loaded.signature)
 
     def lose_image(self, instance: Instance) -> None:
         """Its image went with the last host, and whoever had it besides: it has none now."""
         self._drop_image(instance)
         self.enter(instance, "ready")
 
-    def load(
-        self, instance: Instance, image: Image, cmdline: str, directory: str, initrd: Initrd | None = None
-    ) -> None:
+    def load(self, instance: Instance, received: Received, cmdline: str, directory: str) -> None:
         """Give the instance an image and an initrd, owned from here on, in place of what it has.
 
         Raises:
             StateError, ImageError: illegal now, or too large. What it has stays, and the new ones are the caller's.
         """
+        image, signature, initrd = received
         check_step(instance.name, instance.state, "load")
         _check_cmdline(image, cmdline)
         _check_fits(instance, image, initrd, instance.crash_image, self._pool.memory)
-        image_id, image = self._images.take(image, "unsigned")
+        image_id, image = self._images.take(image, signature)
         self._drop_image(instance)
-        instance.loaded = Loaded(image, image_id, cmdline, directory, initrd)
+        instance.loaded = Loaded(image, image_id, signature, cmdline, directory, initrd)
         self.enter(instance, "loaded")
 
-    def load_crash_image(
-        self, instance: Instance, image: Image, cmdline: str, directory: str, initrd: Initrd | None
-    ) -> None:
+    def load_crash_image(self, instance: Instance, received: Received, cmdline: str, directory: str) -> None:
         """As `load`, for the image that boots when the instance dies by itself. The state stays what it is."""
+        image, signature, initrd = received
         check_step(instance.name, instance.state, "load --panic")
         _check_cmdline(image, cmdline)
         _check_fits(instance, image, initrd, instance.loaded, self._pool.memory)
-        image_id, image = self._images.take(image, "unsigned")
+        image_id, image = self._images.take(image, signature)
         self._release(instance.crash_image)
-        instance.crash_image = Loaded(image, image_id, cmdline, directory, initrd)
+        instance.crash_image = Loaded(image, image_id, signature, cmdline, directory, initrd)
         self.publish(instance)
 
     def unload(self, instance: Instance) -> None:

@@ -194,7 +194,7 @@ def _loaded(record: dict[str, Any] | None, kept: dict[str, int]) -> Loaded | Non
     if record is None:
         return None
     image = Image(**record["image"], fd=kept.pop("image", -1))
-    return Loaded(image, 0, record["cmdline"], record["directory"], _initrd(kept))
+    return Loaded(image, 0, record["signature"], record["cmdline"], record["directory"], _initrd(kept))
 
 
 def _initrd(kept: dict[str, int]) -> Initrd | None:

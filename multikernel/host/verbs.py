@@ -11,7 +11,8 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     create    {"name", "cpus": [..] | null, "memory": bytes, "policy": {..}, "exclusive", "instance": id | null}
                   -> {"instance": id}; the policy is `Policy.to_json`
     delete    {"name", "instance"}                           -> {}
-    load      {"name", "instance", "image": {..}, "cmdline", "directory", "initrd": "file" | "directory" | null}
+    load      {"name", "instance", "image": {..}, "cmdline", "directory", "initrd": "file" | "directory" | null,
+                  "signature": text | null}
                   + [image], or [image, initrd]              -> {}
     unload    {"name", "instance"}                           -> {}
     boot      {"name", "instance", "until": "active" | "ready", "timeout": s}                -> {"pid", "epoch"}
@@ -103,16 +104,14 @@ async def load(host: HostKernel, _client: Client, request: Request) -> Answer:
     cmdline, directory, panic = request.text("cmdline"), request.text("directory"), request.flag("panic")
     async with instance.turn():
         check_step(instance.name, instance.state, "load --panic" if panic else "load")
-        image, initrd = await loading.receive(request)
+        received = await loading.receive(request, host.trust)
         try:
             if panic:
-                host.registry.load_crash_image(instance, image, cmdline, directory, initrd)
+                host.registry.load_crash_image(instance, received, cmdline, directory)
             else:
-                host.registry.load(instance, image, cmdline, directory, initrd)
+                host.registry.load(instance, received, cmdline, directory)
         except BaseException:
-            image.close()
-            if initrd is not None:
-                initrd.close()
+            received.close()
             raise
         if not panic:
             host.lifecycle.stand_down(instance)

@@ -46,6 +46,7 @@ class MachinePage:
         c = ffi.new("struct mk_machine_record *")
         c.name = _text(record.name, lib.MK_NAME_SIZE)
         c.host_pid, c.persistent, c.clients = record.host_pid, record.persistent, record.clients
+        c.trusted = record.trusted
         c.boot_time, c.wall_time = record.boot_time_ns, record.wall_time_ns
         c.memory, c.memory_used = record.memory, record.memory_used
         _set_cpus(c.cpus, record.cpus)
@@ -63,6 +64,7 @@ class MachinePage:
             record.exclusive,
         )
         c.due = record.due
+        c.initrd = record.initrd
         _set_cpus(c.cpus, record.cpus)
         c.name = _text(record.name, lib.MK_NAME_SIZE)
         c.cmdline = _text(record.cmdline, lib.MK_CMDLINE_SIZE)
@@ -141,6 +143,7 @@ class MachineView:
             memory_used=c.memory_used,
             cpus=_cpus(c.cpus),
             torn=torn,
+            trusted=c.trusted,
         )
 
     def instance(self, id_: int) -> InstanceRecord | None:
@@ -164,6 +167,7 @@ class MachineView:
             epoch=c.epoch,
             state_time_ns=c.state_time,
             memory=c.memory,
+            initrd=c.initrd,
             due=bool(c.due),
             image=c.image,
             exclusive=bool(c.exclusive),

@@ -117,8 +117,9 @@ class Supervised:
 class InstanceRecord:
     """What the host says of an instance.
 
-    memory: its budget, bytes; image: id of its image, 0: none; due: whether a successor of its last incarnation is to
-    boot; torn: the host was in the middle of a change (or died there), so this is the value before it
+    memory: its budget, bytes; initrd: what of that its initrd takes; image: id of its image, 0: none; due: whether a
+    successor of its last incarnation is to boot; torn: the host was in the middle of a change (or died there), so this
+    is the value before it
     """
 
     id: int
@@ -137,6 +138,7 @@ class InstanceRecord:
     console_tail: str = ""
     supervised: Supervised = Supervised()
     torn: bool = False
+    initrd: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ class ImageRecord:
 class MachineRecord:
     """What the host says of the machine.
 
-    wall_time_ns: CLOCK_REALTIME at boot; memory: of the pool, bytes; torn: as of `InstanceRecord`
+    wall_time_ns: CLOCK_REALTIME at boot; memory: of the pool, bytes; trusted: keys of which one must have signed an
+    image, 0: any is loaded; torn: as of `InstanceRecord`
     """
 
     name: str
@@ -176,3 +179,4 @@ class MachineRecord:
     memory_used: int = 0
     cpus: tuple[int, ...] = ()
     torn: bool = False
+    trusted: int = 0

@@ -55,3 +55,62 @@ def test_show_lists_the_images_with_who_has_and_who_runs_them(cli, program, dire
         assert "it is active" in cli("unload", "web", status=1).err
     finally:
         cli("shutdown", "-M", "one")
+
+
+# --- signatures
+
+MAIN = "def main(kernel):\n    return 0\n"
+
+
+def test_an_image_is_signed_and_a_machine_that_verifies_loads_it_and_nothing_else(cli, program, directory):
+    (directory / "server.py").write_text(MAIN)
+    (directory / "trusted").mkdir()
+    ran = cli("sign", "--new-key", "--key", "release.key")
+    assert ran.err == "made release.key and release.key.pub\n"
+    (directory / "release.key.pub").rename(directory / "trusted/release.pub")
+    made = cli("sign", "server.py", "--key", "release.key", "--json").document
+    assert (made["kind"], made["signature"], made["public_key"]) == ("script", f"{directory}/server.py.sig", None)
+    assert made["dry_run"] is False
+    assert f"key: {made['key']}" in (directory / "server.py.sig").read_text()
+    program("init", "-M", "one", "--memory", "64M", "--verify", "trusted")
+    try:
+        assert "; signed images only, by 1 key\n" in cli("show").out
+        assert cli("show", "--json").document["trusted_keys"] == 1
+        cli("create", "web")
+        cli("load", "web", "server.py")
+        assert cli("show", "web", "--json").document["instance"]["image"]["signature"] == made["key"]
+        (directory / "server.py").write_text(MAIN + "#")
+        error = cli("load", "web", "server.py", "--json", status=6).document["error"]
+        assert (error["type"], error["fields"]["reason"]) == ("ImageError", "changed")
+        (directory / "server.py.sig").unlink()
+        assert "Sign it: multikernel sign server.py --key KEY." in cli("load", "web", "server.py", status=6).err
+    finally:
+        cli("shutdown", "-M", "one")
+
+
+def test_sign_leaves_things_alone_where_it_only_tries_or_is_refused(cli, directory):
+    (directory / "server.py").write_text(MAIN)
+    assert "would make k and k.pub" in cli("sign", "--new-key", "--key", "k", "--dry-run").err
+    assert [each.name for each in directory.iterdir()] == ["server.py"]
+    cli("sign", "--new-key", "--key", "k", "server.py", "-o", "elsewhere.sig")
+    assert "no key is overwritten" in cli("sign", "--new-key", "--key", "k", status=1).err
+    assert "no key is overwritten" in cli("sign", "--new-key", "--key", "k", "--dry-run", status=1).err
+    before = {each.name: each.read_bytes() for each in directory.iterdir()}
+    assert set(before) == {"server.py", "k", "k.pub", "elsewhere.sig"}
+    assert "would sign server.py with the key" in cli("sign", "server.py", "--key", "k", "--dry-run").err
+    assert "no file" in cli("sign", "nothing.py", "--key", "k", status=6).err
+    assert "is no private key in PEM" in cli("sign", "server.py", "--key", "k.pub", status=2).err
+    assert "cannot be read" in cli("sign", "server.py", "--key", "nothing", status=2).err
+    assert "No such file" in cli("sign", "server.py", "--key", "k", "-o", "nowhere/x.sig", status=1).err
+    assert "which image?" in cli("sign", "--key", "k", status=2).err
+    assert "--hash means nothing here" in cli("sign", "server.py", "--key", "k", "--hash", "md5", status=2).err
+    assert {each.name: each.read_bytes() for each in directory.iterdir()} == before
+
+
+def test_a_machine_is_not_made_without_keys_to_trust(cli, directory):
+    (directory / "empty").mkdir()
+    for dry in ([], ["--dry-run"]):
+        ran = cli("init", "-M", "one", "--verify", "empty", *dry, status=2)
+        assert "there is no key in empty" in ran.err
+        assert ran.err.count("\n") == 1
+    cli("show", status=3)

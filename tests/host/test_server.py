@@ -240,6 +240,8 @@ def test_image_that_is_not_what_its_description_says_is_refused(machine, channel
             "cmdline": "",
             "directory": "/",
             "initrd": None,
+            "signature": None,
+            "panic": False,
         }
         channel.send({**request, "image": image}, [fd])
         answer, _ = channel.receive(timeout=PATIENCE)
@@ -260,6 +262,8 @@ def test_command_line_with_an_open_quote_is_refused_whoever_sends_it(machine, ch
             "cmdline": 'a="b',
             "directory": "/",
             "initrd": None,
+            "signature": None,
+            "panic": False,
         }
         channel.send({**request, "image": image.describe()}, [image.fd])
         answer, _ = channel.receive(timeout=PATIENCE)

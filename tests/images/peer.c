@@ -160,6 +160,12 @@ int main(void)
 			const char *value = mk_kernel_param(k, rest);
 
 			say(k, &m, value ? value : "(none)");
+		} else if (strcmp(verb, "initrd") == 0) {
+			size_t length;
+			const char *data = mk_kernel_initrd(k, *rest ? rest : NULL, &length);
+
+			snprintf(text, sizeof(text), "%zu %.*s", length, (int)(length < 100 ? length : 100), data ? data : "");
+			say(k, &m, data ? text : "(none)");
 		} else if (strcmp(verb, "timers") == 0) {
 			wait_for_ticks(k, &m);
 		} else if (strcmp(verb, "refused") == 0) {

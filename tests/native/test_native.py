@@ -61,6 +61,7 @@ CMDLINES = (
     'a="" b=" " ""',
     "a=1 -- b=2 -- c",
     "-- a=1",
+    'a=1 "--" b=2 "-- c=3"',
     "--a=1 ---",
     'a"b=c"d e',
 )
@@ -77,6 +78,39 @@ def test_parameters_are_those_that_python_reads(machine, peer, cmdline):
         for name in names:
             value = params.get(name, "(none)")
             assert (name, ask(link, f"param {name}")) == (name, "" if value is True else value)
+    web.kill()
+    web.delete()
+
+
+def test_initrd_that_is_a_file_is_its_bytes(machine, peer, tmp_path):
+    (tmp_path / "table").write_text("as loaded")
+    (tmp_path / "empty").touch()
+    web = machine.create("web", memory="16M")
+    for name, text in (("table", "9 as loaded"), ("empty", "0 ")):
+        web.load(str(peer), initrd=tmp_path / name)
+        web.boot(timeout=PATIENCE)
+        with machine.connect("web", capacity="64K") as link:
+            assert ask(link, "initrd") == text
+            assert ask(link, f"initrd {name}") == "(none)"
+        web.kill()
+    web.delete()
+
+
+def test_initrd_that_is_a_directory_is_found_by_the_names_that_python_has(machine, peer, tmp_path):
+    names = ["a", "conf/table.txt", "é", "x" * 99, "x" * 100, "x" * 101, "/".join(["d" * 200] * 4), "y" * 200, "empty"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("" if name == "empty" else f"this is {name[-20:]}\n" * len(name))
+    web = machine.create("web", memory="16M")
+    web.load(str(peer), initrd=tmp_path)
+    web.boot(timeout=PATIENCE)
+    with machine.connect("web", capacity="64K") as link:
+        for name in names:
+            text = (tmp_path / name).read_text()
+            assert ask(link, f"initrd {name}") == f"{len(text.encode())} {text[:100]}"
+        for name in ("b", "conf", "conf/", "x", "x" * 102):
+            assert ask(link, f"initrd {name}") == "(none)"
+        assert ask(link, "initrd") == "(none)"
     web.kill()
     web.delete()
 

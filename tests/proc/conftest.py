@@ -138,6 +138,7 @@ def busy(world: World) -> World:
             exclusive=False,
             cpus=(1,),
             cmdline="port=80 \\ x",
+            initrd=20 << 10,
         )
     )
     world.record(InstanceRecord(2, "my db", "ready", memory=32 << 20, cpus=(0,), state_time_ns=time.monotonic_ns()))

@@ -294,12 +294,14 @@ def test_memory(busy):
     assert parse_meminfo(busy.proc["instances/web/memory"]) == {
         "Budget": 64 << 10,
         "Image": 1,
+        "Initrd": 20,
         "Console": 64,
         "Links": 68,
     }
     assert parse_meminfo(busy.proc["instances/my db/memory"]) == {
         "Budget": 32 << 10,
         "Image": 0,
+        "Initrd": 0,
         "Console": 0,
         "Links": 0,
     }

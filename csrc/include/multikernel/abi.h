@@ -251,6 +251,7 @@ struct mk_instance_record {
 	uint64_t state_time; /* CLOCK_MONOTONIC, ns: since when */
 	uint64_t memory;     /* budget, bytes */
 	uint64_t named;      /* of that, what its named memory takes, bytes */
+	uint64_t initrd;     /* and its initrd */
 	uint32_t memories;   /* how many of them there are */
 	uint32_t due;        /* a successor of its last incarnation is about to boot: links wait for it */
 	uint32_t image;      /* id of its image; 0: none */
@@ -312,6 +313,7 @@ struct mk_machine_record {
 	uint32_t host_pid;
 	uint32_t persistent;
 	uint32_t clients;
+	uint32_t trusted;            /* keys of which one must have signed an image; 0: any is loaded */
 	uint64_t boot_time;          /* CLOCK_MONOTONIC, ns */
 	uint64_t wall_time;          /* CLOCK_REALTIME, ns, at boot_time */
 	uint64_t memory;             /* of the pool, bytes */

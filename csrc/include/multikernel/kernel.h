@@ -74,6 +74,12 @@ MK_API const char *mk_kernel_cmdline(const mk_kernel *k); /* what `load` was giv
  * @return its value, "" of one without; NULL: there is none. Valid until mk_kernel_exit */
 MK_API const char *mk_kernel_param(const mk_kernel *k, const char *name);
 
+/* Data that `load` was given beside the image (--initrd), mapped read-only, until mk_kernel_exit.
+ * @param name    of a directory: a file in it, by its path there, "conf/table.txt"; of a file: NULL
+ * @param length  its bytes
+ * @return them; NULL: there is no initrd, it is of the other kind, or has no file of that name */
+MK_API const void *mk_kernel_initrd(const mk_kernel *k, const char *name, size_t *length);
+
 /* --- messages --------------------------------------------------------------------------------------------------- */
 
 /* Wait for the next message of any link; they take turns. The message before it is done with by that: should this

@@ -14,6 +14,7 @@ def values(seen: Seen) -> dict[str, Any]:
     return {
         "budget": seen.record.memory,
         "image": seen.image.size if seen.image else 0,
+        "initrd": seen.record.initrd,
         "console": seen.console.capacity if seen.console else 0,
         "links": sum(link.capacity for link in links),
     }
