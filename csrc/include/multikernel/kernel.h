@@ -47,6 +47,7 @@ typedef struct mk_kernel mk_kernel;
 
 /* Become the instance that this process was started as: closed to its siblings, its own pages made and handed to the
  * host; then active. To be called once, first thing in main. stdout and stderr are its console; lines are written whole.
+ * A fatal signal has a handler from then on, on a stack of its own, that writes the backtrace for the panic report.
  * @return NULL: errno says why (ENOENT: this program was not booted as an image), mk_kernel_error(NULL) in words */
 MK_API mk_kernel *mk_kernel_attach(void);
 
@@ -73,6 +74,12 @@ MK_API const char *mk_kernel_cmdline(const mk_kernel *k); /* what `load` was giv
 /* One parameter of the command line: `port=80 name="two words" verbose`. The last counts.
  * @return its value, "" of one without; NULL: there is none. Valid until mk_kernel_exit */
 MK_API const char *mk_kernel_param(const mk_kernel *k, const char *name);
+
+/* The data that `load` was given for it, read-only.
+ * @param path    NULL: all of it, of a directory the tar archive that it travels as; else a file of the directory
+ * @param length  bytes
+ * @return NULL: there is none, or no such file. Valid until mk_kernel_exit */
+MK_API const void *mk_kernel_initrd(const mk_kernel *k, const char *path, size_t *length);
 
 /* --- messages --------------------------------------------------------------------------------------------------- */
 
