@@ -330,6 +330,16 @@ int mk_document_number(const struct mk_document *document, const char *key, int6
 	return 0;
 }
 
+int mk_document_truth(const struct mk_document *document, const char *key, bool *value)
+{
+	struct cursor c;
+
+	if (!find(document, key, &c))
+		return -ENOENT;
+	*value = *c.at == 't';
+	return *c.at == 't' || *c.at == 'f' ? 0 : -EINVAL;
+}
+
 int mk_document_object(const struct mk_document *document, const char *key, struct mk_document *value)
 {
 	struct cursor c;

@@ -81,9 +81,9 @@ struct mk_kernel {
 	char name[NAME_SIZE], machine[NAME_SIZE];
 	char *cmdline, *params; /* the second cut into names and values, each with a zero behind it */
 	const char *params_end;
-	const char *initrd; /* mapped; NULL: there is none */
-	size_t initrd_length;
-	bool initrd_is_directory;
+	const char *initrd; /* NULL: there is none */
+	size_t initrd_size;
+	bool initrd_is_archive;
 	int control;
 	uint64_t asked; /* number of the last request to the host */
 	struct mk_receiver *host;
@@ -112,6 +112,22 @@ struct mk_kernel {
 /* Keep the words for mk_kernel_error. @return code */
 int mk_fail(struct mk_kernel *k, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* The same for mk_kernel_attach, before there is an instance. @return code */
+int mk_refuse(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- kernel_manifest.c -------------------------------------------------------------------------------------------- */
+
+/* The descriptors that every instance is given. */
+struct given {
+	int control; /* the control channel */
+	int console; /* the read end of its console's pipe; the other one is stdout and stderr */
+	int lane;    /* the producer object of the host lane */
+	int bell;    /* this side of its socket pair */
+};
+
+/* Who this is, into @k, and what it was given. @return 0 or -errno, with the words of mk_refuse */
+int mk_read_manifest(struct mk_kernel *k, struct given *given);
+
 /* --- link.c: those of an instance --------------------------------------------------------------------------------- */
 
 struct link *mk_find_link(const struct mk_kernel *k, int number);
@@ -133,13 +149,15 @@ const char *mk_cut_params(const char *cmdline, char *params);
 
 /* --- kernel_initrd.c ---------------------------------------------------------------------------------------------- */
 
-/* Map the initrd, for k; fd stays the caller's. @return 0 or -errno */
-int mk_map_initrd(struct mk_kernel *k, int fd, bool directory);
+/* Map what lies in the descriptor, which stays the caller's. @return 0 or -errno */
+int mk_map_initrd(struct mk_kernel *k, int fd, bool archive);
 void mk_unmap_initrd(struct mk_kernel *k);
 
-/* A file in a tar archive, whatever the bytes are. @return where it is; NULL: there is none before the archive's end, or
- * before what is damaged */
-const void *mk_find_in_tar(const char *tar, size_t size, const char *name, size_t *length);
+/* --- kernel_crash.c ----------------------------------------------------------------------------------------------- */
+
+/* When a signal ends the process, write where it was to @fd, which is this room's from now on. @return 0 or -errno */
+int mk_catch_crashes(int fd);
+void mk_leave_crashes(void);
 
 /* --- kernel_loop.c ------------------------------------------------------------------------------------------------ */
 

@@ -155,6 +155,7 @@ int mk_serve_host(struct mk_kernel *k)
 	}
 	for (unsigned v = 0; v < MK_VECTORS && mk_ipi_take(k->host, &vector, &times); v++)
 		look = true;
+	mk_status_beat(k->status); /* it was asked to look, and has */
 	if (result != -EAGAIN && !look)
 		return mk_fail(k, result, "the host is gone: this machine ends");
 	do {

@@ -1,141 +1,130 @@
-/* kernel_initrd.c: the data that a native instance was given beside its image.
- *
- * A directory travels as a tar archive, in the pax format of POSIX.1-2001, as multikernel/image/initrd.py writes it:
- * blocks of 512 bytes; before a file whose name does not fit into its header stands another header, 'x', with a text of
- * lines "LENGTH KEYWORD=VALUE\n", of which "path" and "size" matter here.
+/* kernel_initrd.c: the data that a native instance was given beside its image. multikernel/image/initrd.py packs it: a
+ * file as it is, a directory as a tar archive (pax), of which nothing is ever extracted. The archive is input, too.
  */
 #include "kernel.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #define BLOCK 512u
-#define NAME_AT 0u /* offsets in a header, and sizes */
-#define NAME_LENGTH 100u
-#define SIZE_AT 124u
-#define SIZE_LENGTH 12u
-#define TYPE_AT 156u
+#define LONGEST_PATH 4096u
 
-/* What a pax header says of the file after it. */
-struct extended {
-	const char *path; /* NULL: its own header has it */
-	size_t path_length;
-	uint64_t size; /* NO_SIZE: likewise */
-};
-
-#define NO_SIZE UINT64_MAX
-
-/* A number in @base that ends at the first other character. @return it; NO_SIZE: there is none, or it is too large */
-static uint64_t number(const char *text, size_t length, unsigned base)
-{
-	uint64_t value = 0;
-	size_t i;
-
-	for (i = 0; i < length && text[i] >= '0' && (unsigned)(text[i] - '0') < base; i++) {
-		if (value > (NO_SIZE - base) / base)
-			return NO_SIZE;
-		value = value * base + (unsigned)(text[i] - '0');
-	}
-	return i ? value : NO_SIZE;
-}
-
-/* Read the lines of a pax header. @return whether they are whole */
-static bool read_extended(const char *text, size_t length, struct extended *said)
-{
-	while (length) {
-		const char *blank = memchr(text, ' ', length), *equals;
-		uint64_t line = number(text, length, 10);
-
-		/* Both are inside of the line, which ends with a newline, and so is what stands between them. */
-		if (!blank || line > length || (size_t)(blank - text) + 1 >= line || text[line - 1] != '\n')
-			return false;
-		equals = memchr(blank, '=', line - (size_t)(blank - text));
-		if (!equals)
-			return false;
-		if (equals - blank == 5 && !memcmp(blank + 1, "path", 4)) {
-			said->path = equals + 1;
-			said->path_length = (size_t)(text + line - 1 - said->path);
-		} else if (equals - blank == 5 && !memcmp(blank + 1, "size", 4)) {
-			said->size = number(equals + 1, (size_t)(text + line - 1 - (equals + 1)), 10);
-		}
-		text += line;
-		length -= line;
-	}
-	return true;
-}
-
-const void *mk_find_in_tar(const char *tar, size_t size, const char *name, size_t *length)
-{
-	struct extended said = {NULL, 0, NO_SIZE};
-
-	while (size >= BLOCK && tar[NAME_AT]) { /* a block of zeros is its end */
-		const char *content = tar + BLOCK, *path = said.path ? said.path : tar + NAME_AT;
-		size_t path_length = said.path ? said.path_length : strnlen(tar + NAME_AT, NAME_LENGTH);
-		uint64_t bytes = said.size != NO_SIZE ? said.size : number(tar + SIZE_AT, SIZE_LENGTH, 8);
-		char type = tar[TYPE_AT];
-
-		size -= BLOCK;
-		if (bytes > size)
-			break;
-		if (type == 'x') {
-			said = (struct extended){NULL, 0, NO_SIZE};
-			if (!read_extended(content, bytes, &said))
-				break;
-		} else {
-			if (path_length == strlen(name) && !memcmp(path, name, path_length)) {
-				*length = bytes;
-				return content;
-			}
-			said = (struct extended){NULL, 0, NO_SIZE};
-		}
-		bytes += -bytes % BLOCK;
-		if (bytes > size)
-			break;
-		tar = content + bytes;
-		size -= bytes;
-	}
-	return NULL;
-}
-
-int mk_map_initrd(struct mk_kernel *k, int fd, bool directory)
+int mk_map_initrd(struct mk_kernel *k, int fd, bool archive)
 {
 	struct stat file;
+	void *at;
 
 	if (fstat(fd, &file) < 0)
 		return -errno;
+	k->initrd_is_archive = archive;
 	k->initrd = "";
-	if (file.st_size) {
-		/* Private: before Linux 6.7 a shared map of what is sealed against writing was refused. */
-		void *mapped = mmap(NULL, (size_t)file.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-
-		if (mapped == MAP_FAILED) {
-			k->initrd = NULL;
-			return -errno;
-		}
-		k->initrd = mapped;
-	}
-	k->initrd_length = (size_t)file.st_size;
-	k->initrd_is_directory = directory;
+	if (!file.st_size) /* what is empty cannot be mapped */
+		return 0;
+	/* Private: before Linux 6.7 a shared map of what is sealed against writing was refused. */
+	at = mmap(NULL, (size_t)file.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (at == MAP_FAILED)
+		return -errno;
+	k->initrd = at;
+	k->initrd_size = (size_t)file.st_size;
 	return 0;
 }
 
 void mk_unmap_initrd(struct mk_kernel *k)
 {
-	if (k->initrd && k->initrd_length)
-		munmap((void *)(uintptr_t)k->initrd, k->initrd_length);
+	if (k->initrd_size)
+		munmap((void *)(uintptr_t)k->initrd, k->initrd_size);
 	k->initrd = NULL;
+	k->initrd_size = 0;
 }
 
-const void *mk_kernel_initrd(const mk_kernel *k, const char *name, size_t *length)
+/* --- the archive ---------------------------------------------------------------------------------------------------- */
+
+/* A number of the header: octal digits. @return it, or UINT64_MAX */
+static uint64_t octal(const char *digits, size_t length)
 {
-	*length = 0;
-	if (!k->initrd || !!name != k->initrd_is_directory)
-		return NULL;
-	if (name)
-		return mk_find_in_tar(k->initrd, k->initrd_length, name, length);
-	*length = k->initrd_length;
-	return k->initrd;
+	uint64_t value = 0;
+
+	for (size_t i = 0; i < length && digits[i] && digits[i] != ' '; i++) {
+		if (digits[i] < '0' || digits[i] > '7' || value >> 60)
+			return UINT64_MAX;
+		value = value * 8 + (uint64_t)(digits[i] - '0');
+	}
+	return value;
+}
+
+/* The path among the records of an extended header, each "LENGTH KEY=VALUE\n". */
+static bool extended_path(const char *records, size_t size, char *path)
+{
+	for (size_t at = 0; at < size;) {
+		size_t length = 0, digits = at;
+
+		while (digits < size && records[digits] >= '0' && records[digits] <= '9' && length <= size)
+			length = length * 10 + (size_t)(records[digits++] - '0');
+		if (length < digits - at + 2 || length > size - at || records[digits] != ' ')
+			return false;
+		if (length > digits - at + 7 && memcmp(records + digits, " path=", 6) == 0) {
+			size_t n = length - (digits - at) - 7; /* without the line's end */
+
+			if (n >= LONGEST_PATH)
+				return false;
+			memcpy(path, records + digits + 6, n);
+			path[n] = 0;
+		}
+		at += length;
+	}
+	return true;
+}
+
+static void plain_path(const char *header, char *path)
+{
+	size_t prefix = strnlen(header + 345, 155), name = strnlen(header, 100);
+
+	memcpy(path, header + 345, prefix);
+	if (prefix)
+		path[prefix++] = '/';
+	memcpy(path + prefix, header, name);
+	path[prefix + name] = 0;
+}
+
+/* @return the file's content; NULL: there is none of that path, or the archive is damaged before it */
+static const void *find(const struct mk_kernel *k, const char *wanted, size_t *length)
+{
+	char path[LONGEST_PATH] = "";
+	size_t at = 0;
+
+	while (k->initrd_size - at >= BLOCK && k->initrd[at]) {
+		const char *header = k->initrd + at, *content = header + BLOCK;
+		uint64_t size = octal(header + 124, 12), room = k->initrd_size - at - BLOCK;
+
+		if (size > room)
+			return NULL;
+		if (header[156] == 'x') {
+			if (!extended_path(content, size, path))
+				return NULL;
+		} else {
+			if (!path[0])
+				plain_path(header, path);
+			if (strcmp(path, wanted) == 0) {
+				*length = size;
+				return content;
+			}
+			path[0] = 0;
+		}
+		size = (size + BLOCK - 1) / BLOCK * BLOCK;
+		if (size > room)
+			return NULL;
+		at += BLOCK + size;
+	}
+	return NULL;
+}
+
+const void *mk_kernel_initrd(const mk_kernel *k, const char *path, size_t *length)
+{
+	if (!path || !k->initrd) {
+		*length = k->initrd_size;
+		return path ? NULL : k->initrd;
+	}
+	return k->initrd_is_archive ? find(k, path, length) : NULL;
 }

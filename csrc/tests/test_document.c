@@ -112,11 +112,12 @@ static void depth_is_bounded(void)
 static void members_are_found_by_name_and_kind(void)
 {
 	const char *text =
-		"{ \"n\" : -5 , \"s\" : \"text\", \"o\":{\"n\":7,\"s\":\"in\"}, \"l\":[{\"x\":1}], \"t\":true, \"f\":1.5,"
+		"{ \"n\" : -5 , \"s\" : \"text\", \"o\":{\"n\":7,\"s\":\"in\"}, \"l\":[{\"x\":1}], \"t\":true, \"no\":false, \"f\":1.5,"
 		"\"big\":9223372036854775807,\"small\":-9223372036854775808,\"over\":9223372036854775808,"
 		"\"under\":-9223372036854775809,\"e\":1e3,\"n\":6}";
 	struct mk_document d, inner;
 	int64_t n = 0;
+	bool truth;
 	char s[16];
 
 	CHECK_EQ(mk_document_read(&d, text, strlen(text)), 0);
@@ -138,6 +139,12 @@ static void members_are_found_by_name_and_kind(void)
 	CHECK_EQ(mk_document_string(&d, "s", s, 4), -EMSGSIZE);
 	CHECK_EQ(mk_document_string(&d, "n", s, sizeof(s)), -EINVAL);
 	CHECK_EQ(mk_document_string(&d, "nothing", s, sizeof(s)), -ENOENT);
+	CHECK_EQ(mk_document_truth(&d, "t", &truth), 0);
+	CHECK(truth);
+	CHECK_EQ(mk_document_truth(&d, "no", &truth), 0);
+	CHECK(!truth);
+	CHECK_EQ(mk_document_truth(&d, "n", &truth), -EINVAL);
+	CHECK_EQ(mk_document_truth(&d, "nothing", &truth), -ENOENT);
 	CHECK_EQ(mk_document_object(&d, "l", &inner), -EINVAL);
 	CHECK_EQ(mk_document_object(&d, "o", &inner), 0);
 	CHECK_EQ(mk_document_number(&inner, "n", &n), 0);

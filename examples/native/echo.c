@@ -1,18 +1,18 @@
-/* echo: answers every message with itself, and every IPI with one of the same vector. Boots as
+/* echo: answers every message with itself, and every IPI with one of the same vector. The least that an image needs.
  *
- *     multikernel run ./echo
+ *     make && multikernel run build/echo
  */
 #include <multikernel/kernel.h>
 #include <stdio.h>
 
-static int last_link; /* whom to interrupt: who sent the last message */
+static int last; /* the link of the last message: whom to interrupt */
 
 static void answer(mk_kernel *k, unsigned vector, uint64_t count, void *context)
 {
 	(void)context;
 	mk_kernel_log(k, 6, "vector %u, %llu times", vector, (unsigned long long)count);
-	if (last_link)
-		mk_kernel_ipi(k, last_link, vector);
+	if (last)
+		mk_kernel_ipi(k, last, vector);
 }
 
 int main(void)
@@ -29,7 +29,7 @@ int main(void)
 		mk_kernel_on_ipi(k, vector, answer, NULL);
 	printf("%s is instance %u of %s\n", mk_kernel_name(k), mk_kernel_id(k), mk_kernel_machine(k));
 	while ((result = mk_kernel_next(k, &m, -1)) > 0) {
-		last_link = m.link;
+		last = m.link;
 		mk_kernel_reply_as(k, &m, m.type, m.subtype, m.payload, m.length);
 	}
 	if (result < 0)

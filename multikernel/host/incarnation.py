@@ -99,6 +99,7 @@ class Incarnation:
         self._until = until
         self._on_hello, self._on_active, self._on_document = on_hello, on_active, on_document
         self._reason, self._traceback = "", ""
+        self._early: list[tuple[Document, list[int]]] = []  # what it said before the zygote had said that it is there
         self.pidfd = -1
         """Of its process, from its spawn to its end; stays ours."""
         self.came: asyncio.Future[None] = loop.create_future()
@@ -204,6 +205,9 @@ class Incarnation:
         self.pid, self.pidfd = pid, pidfd
         if not self.spawned.done():
             self.spawned.set_result(None)
+        early, self._early = self._early, []
+        for document, fds in early:
+            self._receive(document, fds)
 
     def push(self, document: Document, fds: list[int]) -> None:
         """Put a document on its control channel, and wake it."""
@@ -279,6 +283,9 @@ class Incarnation:
         """Close everything but the pages: who looks later sees them still."""
         self.handed_over()
         self.wire.close()
+        early, self._early = self._early, []
+        for _, fds in early:  # the zygote is gone, and has never said of whom they are
+            close_all(fds)
         self._lane.close()
         self.inbound.close()
         for name in ("_bell", "_console", "_crash", "pidfd"):
@@ -290,6 +297,9 @@ class Incarnation:
         self.pages = []
 
     def _receive(self, document: Document, fds: list[int]) -> None:
+        if self.pidfd < 0:  # a native one may be that quick; who is linked to it is given its pidfd
+            self._early.append((document, fds))
+            return
         verb = document.get("verb")
         if verb == "hello" and self._adopted and self._console < 0 and len(fds) == 4:
             self._console = fds.pop()

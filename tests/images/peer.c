@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +97,25 @@ static void wait_for_ticks(mk_kernel *k, const struct mk_message *m)
 	say(k, &to, text);
 }
 
+/* Both exported, so that a backtrace names them. */
+size_t overflow(size_t n);
+void crash(void);
+
+__attribute__((visibility("default"), noinline)) size_t overflow(size_t n)
+{
+	volatile char room[4096];
+
+	room[0] = (char)n;
+	return n ? overflow(n + 1) + (size_t)room[0] : 0;
+}
+
+__attribute__((visibility("default"), noinline)) void crash(void)
+{
+	volatile int *volatile nowhere = NULL;
+
+	*nowhere = 1;
+}
+
 int main(void)
 {
 	struct mk_message m;
@@ -155,17 +173,21 @@ int main(void)
 			free(words);
 			return mk_kernel_exit(k, result);
 		} else if (strcmp(verb, "crash") == 0) {
-			raise(SIGSEGV);
+			crash();
 		} else if (strcmp(verb, "param") == 0) {
 			const char *value = mk_kernel_param(k, rest);
 
 			say(k, &m, value ? value : "(none)");
 		} else if (strcmp(verb, "initrd") == 0) {
 			size_t length;
-			const char *data = mk_kernel_initrd(k, *rest ? rest : NULL, &length);
+			const void *data = mk_kernel_initrd(k, *rest ? rest : NULL, &length);
 
-			snprintf(text, sizeof(text), "%zu %.*s", length, (int)(length < 100 ? length : 100), data ? data : "");
-			say(k, &m, data ? text : "(none)");
+			if (data)
+				mk_kernel_reply(k, &m, data, length);
+			else
+				say(k, &m, "(none)");
+		} else if (strcmp(verb, "overflow") == 0) {
+			overflow(m.length);
 		} else if (strcmp(verb, "timers") == 0) {
 			wait_for_ticks(k, &m);
 		} else if (strcmp(verb, "refused") == 0) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ PATIENCE = 10.0  # seconds, for what takes some milliseconds
 
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory) -> Path:
-    return build(IMAGES / "peer.c", tmp_path_factory.mktemp("native"))
+    return build(IMAGES / "peer.c", tmp_path_factory.mktemp("native"), "-rdynamic")
 
 
 @pytest.fixture(scope="module")
@@ -82,39 +83,6 @@ def test_parameters_are_those_that_python_reads(machine, peer, cmdline):
     web.delete()
 
 
-def test_initrd_that_is_a_file_is_its_bytes(machine, peer, tmp_path):
-    (tmp_path / "table").write_text("as loaded")
-    (tmp_path / "empty").touch()
-    web = machine.create("web", memory="16M")
-    for name, text in (("table", "9 as loaded"), ("empty", "0 ")):
-        web.load(str(peer), initrd=tmp_path / name)
-        web.boot(timeout=PATIENCE)
-        with machine.connect("web", capacity="64K") as link:
-            assert ask(link, "initrd") == text
-            assert ask(link, f"initrd {name}") == "(none)"
-        web.kill()
-    web.delete()
-
-
-def test_initrd_that_is_a_directory_is_found_by_the_names_that_python_has(machine, peer, tmp_path):
-    names = ["a", "conf/table.txt", "é", "x" * 99, "x" * 100, "x" * 101, "/".join(["d" * 200] * 4), "y" * 200, "empty"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("" if name == "empty" else f"this is {name[-20:]}\n" * len(name))
-    web = machine.create("web", memory="16M")
-    web.load(str(peer), initrd=tmp_path)
-    web.boot(timeout=PATIENCE)
-    with machine.connect("web", capacity="64K") as link:
-        for name in names:
-            text = (tmp_path / name).read_text()
-            assert ask(link, f"initrd {name}") == f"{len(text.encode())} {text[:100]}"
-        for name in ("b", "conf", "conf/", "x", "x" * 102):
-            assert ask(link, f"initrd {name}") == "(none)"
-        assert ask(link, "initrd") == "(none)"
-    web.kill()
-    web.delete()
-
-
 def test_timers_run_in_the_loop_and_end_when_they_are_cancelled(link):
     assert ask(link, "timers") == "0 1 1"
 
@@ -142,6 +110,85 @@ def test_an_echo_takes_less_than_a_mebibyte_of_private_memory(link, web):
     ]
     assert len(private) == 2
     assert 0 < sum(private) < 1024  # KiB
+
+
+@pytest.mark.parametrize("verb", ["crash", "overflow"])
+def test_a_crash_leaves_a_backtrace_in_the_panic_report(link, web, verb):
+    link.send(verb.encode())
+    assert web.wait(timeout=PATIENCE).signal == signal.SIGSEGV
+    panic = web.panic
+    assert panic is not None
+    assert panic.threads.startswith("Fatal signal: segmentation fault\n")
+    assert f"({verb}+0x" in panic.threads
+    assert [message.length for message in panic.messages] == [len(verb)]
+
+
+def test_a_core_file_is_left_by_one_that_was_created_so(machine, peer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the system may put it
+    web = machine.create("web", memory="16M", core=True)
+    web.load(str(peer))
+    web.boot(timeout=PATIENCE)
+    limits = Path(f"/proc/{web.pid}/limits").read_text().splitlines()
+    (core,) = [line.split() for line in limits if line.startswith("Max core file size")]
+    assert core[4] == core[5]  # soft and hard
+    with machine.connect("web", capacity="64K") as link:
+        link.send(b"crash")
+        assert web.wait(timeout=PATIENCE).signal == signal.SIGSEGV
+    web.delete()
+
+
+def test_one_that_is_hung_is_killed_with_a_backtrace(machine, peer):
+    web = machine.create("web", memory="16M", watchdog=0.2, on_hang="dump")
+    web.load(str(peer))
+    web.boot(timeout=PATIENCE)
+    with machine.connect("web", capacity="64K") as link:
+        link.send(b"spin")
+        link.send(b"unread")
+        assert web.wait(timeout=PATIENCE).reason == "watchdog"
+    assert web.panic is not None
+    assert web.panic.threads.startswith("Fatal signal: aborted\n")
+    web.delete()
+
+
+def test_a_file_is_its_initrd(machine, peer, tmp_path):
+    (tmp_path / "data").write_bytes(b"some\0data")
+    web = machine.create("web", memory="16M")
+    web.load(str(peer), initrd=tmp_path / "data")
+    web.boot(timeout=PATIENCE)
+    with machine.connect("web", capacity="64K") as link:
+        assert link.request(b"initrd", timeout=PATIENCE).payload == b"some\0data"
+        assert ask(link, "initrd data") == "(none)"
+    web.kill()
+    web.delete()
+
+
+def test_the_files_of_a_directory_are_its_initrd(machine, peer, tmp_path):
+    files = {
+        "a": b"1",
+        "empty": b"",
+        "sub/b": bytes(range(256)) * 3,
+        f"sub/{'long' * 30}/{'name' * 30}": b"far",
+        "gr\u00fc\u00dfe": b"hello",
+    }
+    for name, content in files.items():
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    web = machine.create("web", memory="16M")
+    web.load(str(peer), initrd=tmp_path / "data")
+    web.boot(timeout=PATIENCE)
+    with machine.connect("web", capacity="64K") as link:
+        for name, content in files.items():
+            assert link.request(f"initrd {name}".encode(), timeout=PATIENCE).payload == content
+        for name in ("sub", "sub/", "b", "/a", "./a", "A"):
+            assert ask(link, f"initrd {name}") == "(none)"
+    web.kill()
+    web.delete()
+
+
+def test_without_an_initrd_there_is_none(link):
+    assert ask(link, "initrd") == "(none)"
+    assert ask(link, "initrd a") == "(none)"
 
 
 def test_what_was_loaded_runs_whatever_has_happened_to_the_file(machine, peer, tmp_path):

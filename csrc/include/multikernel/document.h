@@ -29,6 +29,7 @@ MK_API int mk_document_read(struct mk_document *document, const char *text, size
 /* Look a member up. Of several with the same key the last counts.
  * @return 0; -ENOENT: there is none; -EINVAL: it is of another kind */
 MK_API int mk_document_number(const struct mk_document *document, const char *key, int64_t *value); /* a whole one */
+MK_API int mk_document_truth(const struct mk_document *document, const char *key, bool *value);
 MK_API int mk_document_object(const struct mk_document *document, const char *key, struct mk_document *value);
 
 /* Copy a string, with a zero behind it. Escapes that stand for the odd bytes of a file name (\udc80 to \udcff, as

@@ -47,6 +47,7 @@ typedef struct mk_kernel mk_kernel;
 
 /* Become the instance that this process was started as: closed to its siblings, its own pages made and handed to the
  * host; then active. To be called once, first thing in main. stdout and stderr are its console; lines are written whole.
+ * A fatal signal has a handler from then on, on a stack of its own, that writes the backtrace for the panic report.
  * @return NULL: errno says why (ENOENT: this program was not booted as an image), mk_kernel_error(NULL) in words */
 MK_API mk_kernel *mk_kernel_attach(void);
 
@@ -74,11 +75,11 @@ MK_API const char *mk_kernel_cmdline(const mk_kernel *k); /* what `load` was giv
  * @return its value, "" of one without; NULL: there is none. Valid until mk_kernel_exit */
 MK_API const char *mk_kernel_param(const mk_kernel *k, const char *name);
 
-/* Data that `load` was given beside the image (--initrd), mapped read-only, until mk_kernel_exit.
- * @param name    of a directory: a file in it, by its path there, "conf/table.txt"; of a file: NULL
- * @param length  its bytes
- * @return them; NULL: there is no initrd, it is of the other kind, or has no file of that name */
-MK_API const void *mk_kernel_initrd(const mk_kernel *k, const char *name, size_t *length);
+/* The data that `load` was given for it, read-only.
+ * @param path    NULL: all of it, of a directory the tar archive that it travels as; else a file of the directory
+ * @param length  bytes
+ * @return NULL: there is none, or no such file. Valid until mk_kernel_exit */
+MK_API const void *mk_kernel_initrd(const mk_kernel *k, const char *path, size_t *length);
 
 /* --- messages --------------------------------------------------------------------------------------------------- */
 
