@@ -15,7 +15,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self
 
-from multikernel.errors import Closed, from_wire
+from multikernel.errors import from_wire
 from multikernel.shm.aio import EAGER
 from multikernel.shm.channel import close_all
 from multikernel.shm.waiting import deadline
@@ -23,6 +23,7 @@ from multikernel.shm.waiting import deadline
 if TYPE_CHECKING:
     from multikernel.ipi.link import Link
     from multikernel.ipi.messages import Message
+    from multikernel.shm.lane_receiver import LaneReceiver
 
     from .links import Links
 
@@ -39,20 +40,22 @@ class AsyncLoop:
 
     def __init__(self, links: Links, serve: Callable[[], None]) -> None:
         self._links, self._host, self._timers = links, links.host, links.loop.timers
-        self._serve = serve
+        self._serve_all = serve
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._error: Exception | None = None
+        self._host_lane: LaneReceiver | None = None
+        self._host_fd = -1
         self._watched: dict[Link, int] = {}  # a descriptor of its own for each: the link's may be somebody else's here
         self._paused: set[Link] = set()
         self._waiting: set[asyncio.Future[None]] = set()
+        # Requests to the host that are under way. Else a word of the host comes with a ring of its lane.
+        self._asking = 0
         self._alarm: asyncio.TimerHandle | None = None
 
     async def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Be the loop of `main`, until that returns. An error of a handler ends it, as in the other loop."""
-        fds = [self._host.lane.lane.fileno(), self._host.control.fileno()]
-        self._loop.add_reader(fds[0], self._guard, self._on_host)
-        self._loop.add_reader(fds[1], self._guard, self._on_document, fds[1])
+        self._watch_host()
         self._loop.call_soon(self._guard, self._host.ready)  # when main waits for the first time
         self._timers.on_change = self._set_alarm
         self._set_alarm()
@@ -66,8 +69,7 @@ class AsyncLoop:
             self._timers.on_change = None
             if self._alarm is not None:
                 self._alarm.cancel()
-            for fd in fds:
-                self._loop.remove_reader(fd)
+            self._loop.remove_reader(self._host_fd)
             for link in list(self._watched):
                 self.forget(link)
 
@@ -91,8 +93,16 @@ class AsyncLoop:
                 answered.set_result((document, fds))
 
         self._host.begin(document, fds, answer)
-        async with asyncio.timeout(timeout + _HOST_SAYS_IT_WITHIN):
-            said, got = await answered
+        channel = self._host.control.fileno()
+        self._asking += 1
+        self._loop.add_reader(channel, self._guard, self._host.take_documents)
+        try:
+            async with asyncio.timeout(timeout + _HOST_SAYS_IT_WITHIN):
+                said, got = await answered
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._loop.remove_reader(channel)
         if "failed" in said:
             close_all(got)
             raise from_wire(said["failed"])
@@ -133,7 +143,7 @@ class AsyncLoop:
 
     def _on_link(self, link: Link) -> None:
         """Its descriptor is readable: handlers of IPIs run; what else there is waits for who takes it."""
-        self._serve()
+        self.serve()
         # A timer may have closed it, or one of the handlers.
         if link in self._watched and link.serve_interrupts() and link in self._watched:
             self._loop.remove_reader(self._watched[link])
@@ -151,16 +161,24 @@ class AsyncLoop:
         self._paused.discard(link)
         self._loop.add_reader(self._watched[link], self._guard, self._on_link, link)
 
+    def serve(self) -> None:
+        """What is done around each wait."""
+        self._serve_all()
+        self._watch_host()
+
+    def _watch_host(self) -> None:
+        """Watch the host's lane: another one, where the machine has another host by now."""
+        lane = self._host.lane.lane
+        if lane is not self._host_lane:
+            if self._host_fd >= 0:
+                self._loop.remove_reader(self._host_fd)
+            self._host_lane, self._host_fd = lane, lane.fileno()
+            self._loop.add_reader(self._host_fd, self._guard, self._on_host)
+
     def _on_host(self) -> None:
-        self._serve()
+        self.serve()
         if self._host.halting:
             self._wake()
-
-    def _on_document(self, fd: int) -> None:
-        try:
-            self._host.take_documents()
-        except Closed:  # the end of the host, which the lane tells too
-            self._loop.remove_reader(fd)
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
@@ -170,7 +188,7 @@ class AsyncLoop:
 
     def _on_alarm(self) -> None:
         try:
-            self._serve()
+            self.serve()
         finally:
             self._set_alarm()
 
@@ -199,7 +217,7 @@ class _Messages:
     async def __anext__(self) -> Message:
         self._done()
         host, until = self._links.host, deadline(self._timeout)
-        host.serve()
+        self._loop.serve()
         if self._number and self._number % EAGER == 0:
             await asyncio.sleep(0)
         while not (host.halting and self._number):

@@ -42,9 +42,7 @@ class HostSide:
         self._on_push = on_push
         self._ready = False
         self._request = 0
-        self._asked: dict[
-            int, Callable[[dict[str, Any], list[int]], None]
-        ] = {}  # who waits for an answer, by its number
+        self._asked: dict[int, Callable[[dict[str, Any], list[int]], None]] = {}  # who waits for which answer
 
     def ready(self) -> None:
         """Say that the instance can serve now. Once; after that it does nothing."""
