@@ -120,6 +120,11 @@ class Membership:
         self._check()
         return self._connection.request(verb, fields, fds, timeout=timeout)[0]
 
+    def request_descriptor(self, verb: str, fields: dict[str, Any]) -> int:
+        """As `request`, for what brings one descriptor, which is the caller's."""
+        self._check()
+        return self._connection.request(verb, fields)[1][0]
+
     def connect(self, name: str, capacity: int, timeout: float) -> Link:
         """A link to instance `name`. Raises as `Machine.connect` does."""
         self._check()
