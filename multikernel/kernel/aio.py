@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,10 +25,35 @@ if TYPE_CHECKING:
     from multikernel.ipi.link import Link
     from multikernel.ipi.messages import Message
     from multikernel.shm.lane_receiver import LaneReceiver
+    from multikernel.shm.pages import StatusPage
 
     from .links import Links
 
 _HOST_SAYS_IT_WITHIN = 5.0  # seconds after the time-out of a request; the host says first that it is over
+
+
+def run(status: StatusPage, main: Coroutine[Any, Any, Any]) -> Any:
+    """As `asyncio.run`, by a loop whose sleep and whose work can be told from outside."""
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_Selector(status))) as runner:
+        return runner.run(main)
+
+
+class _Selector(selectors.EpollSelector):
+    """Says in the status page when the loop runs. A loop that hangs in a task is then not taken for one that sleeps."""
+
+    def __init__(self, status: StatusPage) -> None:
+        super().__init__()
+        self._status = status
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait until something is readable or writable; the event loop's sleep."""
+        if timeout is None or timeout > 0:
+            self._status.awake(False)
+        try:
+            return super().select(timeout)
+        finally:
+            self._status.beat()
+            self._status.awake(True)
 
 
 class AsyncLoop:

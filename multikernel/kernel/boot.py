@@ -205,7 +205,7 @@ def _run_main(main: Callable[[Kernel], Any], kernel: Kernel) -> _Ended:
     try:
         result = main(kernel)
         if inspect.iscoroutine(result):
-            result = asyncio.run(kernel.run(result))
+            result = kernel.run(result)
         return _Ended("returned", _exit_status(result))
     except SystemExit as error:
         return _exited(error.code)
