@@ -86,11 +86,13 @@ class AsyncLoop:
         self._timers.on_change = self._set_alarm
         self._set_alarm()
         try:
-            return await main
+            result = await main
         except asyncio.CancelledError:
             if self._error is None:
                 raise
-            raise self._error from None
+        else:
+            if self._error is None:
+                return result
         finally:
             self._timers.on_change = None
             if self._alarm is not None:
@@ -98,6 +100,7 @@ class AsyncLoop:
             self._loop.remove_reader(self._host_fd)
             for link in list(self._watched):
                 self.forget(link)
+        raise self._error
 
     def messages(self, *, copy: bool, timeout: float | None) -> AsyncIterator[Message]:
         """As `Kernel.messages`."""
