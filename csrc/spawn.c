@@ -70,24 +70,23 @@ static int leave_behind(unsigned first)
  * @image: where the image is from then on */
 static int place_files(const struct mk_spawn *what, int *image)
 {
-	int away[MOST_FDS + 2], nothing;
+	int away[MOST_FDS + 3];
 	unsigned count = what->fd_count;
 	int free = MK_SPAWN_FIRST + (int)count;
 
-	for (unsigned i = 0; i < count + 2; i++) {
-		int fd = i < count ? what->fds[i] : i == count ? what->console : what->image;
+	const int others[] = {what->console, what->input, what->image};
 
-		away[i] = fcntl(fd, F_DUPFD_CLOEXEC, free);
+	for (unsigned i = 0; i < count + 3; i++) {
+		away[i] = fcntl(i < count ? what->fds[i] : others[i - count], F_DUPFD_CLOEXEC, free);
 		if (away[i] < 0)
 			return -errno;
 	}
-	nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (nothing < 0 || dup2(nothing, 0) < 0 || dup2(away[count], 1) < 0 || dup2(away[count], 2) < 0)
+	if (dup2(away[count + 1], 0) < 0 || dup2(away[count], 1) < 0 || dup2(away[count], 2) < 0)
 		return -errno;
 	for (unsigned i = 0; i < count; i++)
 		if (dup2(away[i], MK_SPAWN_FIRST + (int)i) < 0)
 			return -errno;
-	*image = away[count + 1];
+	*image = away[count + 2];
 	return leave_behind((unsigned)free);
 }
 

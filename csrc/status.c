@@ -134,6 +134,11 @@ void mk_status_beat(struct mk_status *status)
 	mk_store_relaxed(&status->heartbeat, now());
 }
 
+void mk_status_awake(struct mk_status *status, uint32_t awake)
+{
+	mk_store_relaxed(&status->awake, awake);
+}
+
 void mk_status_ipi(struct mk_status *status, uint32_t vector, uint64_t count)
 {
 	if (vector < MK_VECTORS)
@@ -196,6 +201,7 @@ void mk_status_read(const struct mk_status *status, struct mk_status_copy *copy)
 	copy->epoch = status->object.epoch;
 	copy->phase = mk_load_acquire(&status->phase); /* pairs with the release in mk_status_phase */
 	copy->cpu = mk_load_relaxed(&status->cpu);
+	copy->awake = mk_load_relaxed(&status->awake);
 	copy->heartbeat = mk_load_relaxed(&status->heartbeat);
 	for (unsigned i = 0; i < 8; i++)
 		copy->phase_time[i] = mk_load_relaxed(&status->phase_time[i]);

@@ -28,6 +28,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .client.input import Input
     from .concurrent.connection import Pipe
     from .concurrent.executor import CoreExecutor
     from .concurrent.queue import Queue, SimpleQueue
@@ -64,6 +65,7 @@ _WHERE = {
     "Counters": "shm.records",
     "End": "shm.records",
     "IO": "ipi.messages",
+    "Input": "client.input",
     "Instance": "machine",
     "Kernel": "kernel.runtime",
     "Link": "ipi.link",
@@ -111,6 +113,7 @@ __all__ = [
     "End",
     "HandoverError",
     "ImageError",
+    "Input",
     "Instance",
     "Kernel",
     "Link",

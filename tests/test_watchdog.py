@@ -248,3 +248,50 @@ def test_halt_of_a_hung_one_is_a_halt(web, machine):
         end = it.halt(timeout=0.1)
     assert (end.reason, end.forced, it.state) == ("halted", True, "loaded")
     assert it.panic is None
+
+
+ASYNCHRONOUS = """
+    import asyncio, time
+
+    async def main(kernel):
+        async for message in kernel.messages():
+            if message.payload == b"hang":
+                while True:
+                    pass
+            if message.payload == b"hang later":  # nothing is unread then, and everything seems to be asleep
+                asyncio.get_running_loop().call_later(0.01, time.sleep, 1000)
+            if message.payload == b"work":
+                asyncio.create_task(asyncio.sleep(3 * float(kernel.cmdline)))
+            message.reply(message.payload)
+"""
+
+
+@pytest.fixture
+def asynchronous(machine: mk.Machine, tmp_path: Path) -> Iterator[mk.Instance]:
+    (tmp_path / "asynchronous.py").write_text(textwrap.dedent(ASYNCHRONOUS))
+    it = machine.create("asynchronous", watchdog=WATCHDOG)
+    it.load(str(tmp_path / "asynchronous.py"), cmdline=str(WATCHDOG))
+    it.boot(until="ready")
+    yield it
+    if it.state == "active":
+        it.kill()
+    it.delete()
+
+
+@pytest.mark.parametrize("what", [b"hang", b"hang later"])
+def test_an_event_loop_that_hangs_is_seen_whatever_its_lanes_say(asynchronous, machine, what):
+    with machine.connect("asynchronous", timeout=PATIENCE) as link:
+        link.send(what)
+        until(lambda: is_hung(asynchronous))
+        asynchronous.kill()
+
+
+def test_an_event_loop_that_sleeps_is_not_taken_for_hung(asynchronous, machine):
+    with machine.connect("asynchronous", timeout=PATIENCE) as link:
+        assert link.request(b"work", timeout=PATIENCE).payload == b"work"
+        page = machine.watched(asynchronous.id)[1]
+        until(lambda: not page.read().awake)
+        before = page.read()
+        pass_time(2 * WATCHDOG)
+        assert not is_hung(asynchronous)
+        assert page.read().heartbeat_ns == before.heartbeat_ns  # nor is it woken for this

@@ -196,6 +196,10 @@ static void what_an_instance_says_of_itself_is_read_from_its_page(void)
 	mk_status_ipi(own, 63, 1);
 	mk_status_ipi(own, 64, 1); /* no such vector: nothing */
 	mk_status_read(page, &copy);
+	CHECK_EQ(copy.awake, 0);
+	mk_status_awake(own, 1);
+	mk_status_read(page, &copy);
+	CHECK_EQ(copy.awake, 1);
 	CHECK_EQ(copy.owner_id, 17);
 	CHECK_EQ(copy.owner_pid, getpid());
 	CHECK_EQ(copy.epoch, 1ULL << 33);

@@ -121,11 +121,12 @@ int mk_py_set_wait(struct mk_wait_set *set, struct pollfd *fds, int fd_count, un
 
 /* status */
 struct mk_link_copy { uint32_t used, peer; uint64_t capacity; struct mk_counters_copy counters; };
-struct mk_status_copy { uint32_t owner_id, owner_pid, phase, cpu; uint64_t epoch, heartbeat; uint64_t phase_time[8]; struct mk_counters_copy counters; uint64_t ipi[...]; struct mk_link_copy links[...]; ...; };
+struct mk_status_copy { uint32_t owner_id, owner_pid, phase, cpu, awake; uint64_t epoch, heartbeat; uint64_t phase_time[8]; struct mk_counters_copy counters; uint64_t ipi[...]; struct mk_link_copy links[...]; ...; };
 int mk_status_create(uint32_t owner_id, uint64_t epoch, struct mk_status **out);
 void mk_status_free(struct mk_status *status);
 void mk_status_phase(struct mk_status *status, uint32_t phase);
 void mk_status_beat(struct mk_status *status);
+void mk_status_awake(struct mk_status *status, uint32_t awake);
 void mk_status_ipi(struct mk_status *status, uint32_t vector, uint64_t count);
 struct mk_counters *mk_status_link(struct mk_status *status, uint32_t peer, uint64_t capacity);
 void mk_status_unlink(struct mk_status *status, struct mk_counters *counters);

@@ -52,14 +52,8 @@ COMMANDS = {
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 128 + 13  # as a program that SIGPIPE ends
-_NEEDS_RUNNING = (
-    "reboot",
-    "halt",
-    "kill",
-    "connect",
-    "run",
-    "wait",
-)  # what only a running instance can have done to it
+# What only a running instance can have done to it.
+_NEEDS_RUNNING = ("reboot", "halt", "kill", "connect", "attach", "run", "wait")
 
 
 class Commands(click.Group):

@@ -6,7 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-from multikernel.errors import Closed, NotFound
+from multikernel.client.input import Input
+from multikernel.errors import Closed, MultikernelError, NotFound
 from multikernel.shm.pages import End
 
 if TYPE_CHECKING:
@@ -166,6 +167,23 @@ class Instance:
             StateError: it has never been booted.
         """
         return _end(self._request("wait", {"timeout": timeout}, timeout=timeout))
+
+    def attach(self) -> Input:
+        """Type to it: what is written there, the running incarnation reads as its standard input.
+
+        One at a time can; who reads nothing is not disturbed. Without anybody attached a read waits.
+
+        Raises:
+            StateError: nothing of it runs.
+            ResourceError: another has attached; the message says which process.
+        """
+        which = {"name": self.name, "instance": self.id}
+        fd = self._membership.request_descriptor("attach", which)
+        return Input(fd, self.name, self._detach)
+
+    def _detach(self) -> None:
+        with contextlib.suppress(MultikernelError):  # it is gone, or its machine: then nobody is attached
+            self._request("detach", {})
 
     def unload(self) -> None:
         """Take the image away; the state is `ready` then."""

@@ -139,6 +139,11 @@ class Membership:
             lambda connection: connection.request(verb, fields, fds, timeout=timeout)[0], verb, again=verb == "wait"
         )
 
+    def request_descriptor(self, verb: str, fields: dict[str, Any]) -> int:
+        """As `request`, for what brings one descriptor, which is the caller's."""
+        self._check()
+        return self._connection.request(verb, fields)[1][0]
+
     def connect(self, name: str, capacity: int, timeout: float) -> Link:
         """A link to instance `name`. Raises as `Machine.connect` does."""
         half, terms, fds = self._ask(

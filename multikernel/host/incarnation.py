@@ -14,6 +14,7 @@ from multikernel.errors import CorruptLane, MultikernelError, StateError
 from multikernel.host import crash_sink
 from multikernel.host.ends import Asked, Facts
 from multikernel.host.inbound import Inbound
+from multikernel.host.input import Input
 from multikernel.host.wire import Wire
 from multikernel.ipi.hostlane import HostLane
 from multikernel.kernel.protocol import LONGEST_TRACEBACK, Descriptors, tail
@@ -115,6 +116,8 @@ class Incarnation:
             undo.callback(close_all, [self._console, self._its_console])
             self._crash = crash_sink.make(str(instance_id))
             undo.callback(os.close, self._crash)
+            self.input = Input()
+            undo.callback(self.input.close)
             ours, theirs = Channel.pair()
             self._control = theirs
             self.wire = Wire(ours, self._receive, self._lost)
@@ -192,11 +195,12 @@ class Incarnation:
 
     def extras(self) -> dict[str, int]:
         """What it is given besides, by name; these stay ours, too."""
-        return {"crash": self._crash}
+        return {"crash": self._crash, **self.input.extras()}
 
     def handed_over(self) -> None:
         """The zygote has its copies: close those that only the instance should have, so that their ends are seen."""
         self._control.close()
+        self.input.handed_over()
         for name in ("_its_bell", "_its_console"):
             self._close_descriptor(name)
 
@@ -288,6 +292,7 @@ class Incarnation:
             close_all(fds)
         self._lane.close()
         self.inbound.close()
+        self.input.close()
         for name in ("_bell", "_console", "_crash", "pidfd"):
             self._close_descriptor(name)
 

@@ -20,6 +20,9 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     halt      {"name", "instance", "timeout": s, "force"}    -> {"end": {..}}
     kill      {"name", "instance"}                           -> {"end": {..}}
     wait      {"name", "instance", "timeout": s | null}      -> {"end": {..}}
+    attach    {"name", "instance"}                           -> {} + [the writing end of what it reads as stdin]
+                  one client at a time, until `detach`, its end, or the incarnation's
+    detach    {"name", "instance"}                           -> {}
     connect   {"to": name, "capacity": bytes, "timeout": s} + [producer, consumer]
                   -> {"link", "peer", "peer_name", "peer_epoch"} + [producer, consumer, socket end, pidfd]
     shutdown  {"timeout": s}                                 -> {}
@@ -47,7 +50,7 @@ from multikernel.errors import MultikernelError
 from multikernel.host import loading
 from multikernel.host.policy import Policy
 from multikernel.host.request import check_protocol
-from multikernel.host.states import check_step
+from multikernel.host.states import check_step, refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -156,6 +159,22 @@ async def wait(host: HostKernel, _client: Client, request: Request) -> Answer:
     return _end(await host.lifecycle.wait(_instance(host, request), request.seconds_or_none("timeout")))
 
 
+async def attach(host: HostKernel, client: Client, request: Request) -> Answer:
+    """Let a client write what the instance reads."""
+    instance = _instance(host, request)
+    if instance.run is None:
+        raise refused(instance.name, instance.state, "attach to")
+    return {}, instance.run.input.attach(client, instance.name)
+
+
+async def detach(host: HostKernel, client: Client, request: Request) -> Answer:
+    """The client writes no more."""
+    instance = _instance(host, request)
+    if instance.run is not None:
+        instance.run.input.detach(client)
+    return {}, []
+
+
 async def connect(host: HostKernel, client: Client, request: Request) -> Answer:
     """Link the client to an instance."""
     return await host.broker.serve(client.party(), request)
@@ -191,6 +210,8 @@ VERBS: dict[str, Verb] = {
         halt,
         kill,
         wait,
+        attach,
+        detach,
         connect,
         shutdown,
         adopt,

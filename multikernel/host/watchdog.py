@@ -86,8 +86,9 @@ class _Watch:
         self._next = asyncio.get_running_loop().call_later(self._period, self._look)
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * self._period), now
-        signs = self._status.read().heartbeat_ns, self._run.inbound.released()
-        idle = self._run.is_parked() and not self._run.inbound.waits()
+        status = self._status.read()
+        signs = status.heartbeat_ns, self._run.inbound.released()
+        idle = self._run.is_parked() and not status.awake and not self._run.inbound.waits()
         if signs != self._signs or idle:
             self._signs, self._silent, self._probed = signs, 0.0, False
             if self._instance.hung_since_ns:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,10 +24,36 @@ from multikernel.shm.waiting import deadline
 if TYPE_CHECKING:
     from multikernel.ipi.link import Link
     from multikernel.ipi.messages import Message
+    from multikernel.shm.lane_receiver import LaneReceiver
+    from multikernel.shm.pages import StatusPage
 
     from .links import Links
 
 _HOST_SAYS_IT_WITHIN = 5.0  # seconds after the time-out of a request; the host says first that it is over
+
+
+def run(status: StatusPage, main: Coroutine[Any, Any, Any]) -> Any:
+    """As `asyncio.run`, by a loop whose sleep and whose work can be told from outside."""
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_Selector(status))) as runner:
+        return runner.run(main)
+
+
+class _Selector(selectors.EpollSelector):
+    """Says in the status page when the loop runs. A loop that hangs in a task is then not taken for one that sleeps."""
+
+    def __init__(self, status: StatusPage) -> None:
+        super().__init__()
+        self._status = status
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait until something is readable or writable; the event loop's sleep."""
+        if timeout is None or timeout > 0:
+            self._status.awake(False)
+        try:
+            return super().select(timeout)
+        finally:
+            self._status.beat()
+            self._status.awake(True)
 
 
 class AsyncLoop:
@@ -39,39 +66,41 @@ class AsyncLoop:
 
     def __init__(self, links: Links, serve: Callable[[], None]) -> None:
         self._links, self._host, self._timers = links, links.host, links.loop.timers
-        self._serve = serve
+        self._serve_all = serve
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._error: Exception | None = None
+        self._host_lane: LaneReceiver | None = None
+        self._host_fd = self._channel = -1
         self._watched: dict[Link, int] = {}  # a descriptor of its own for each: the link's may be somebody else's here
         self._paused: set[Link] = set()
         self._waiting: set[asyncio.Future[None]] = set()
+        # Requests to the host that are under way. Else a word of the host comes with a ring of its lane.
+        self._asking = 0
         self._alarm: asyncio.TimerHandle | None = None
-        self._fds: list[int] = []  # of the host's, that are watched
-        self._follow: Callable[[Callable[[], None]], None] = self._host.change
 
     async def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Be the loop of `main`, until that returns. An error of a handler ends it, as in the other loop."""
-        follow, self._host.change = self._host.change, self._change_host
-        self._follow = follow
-        self._listen()
+        self._watch_host()
         self._loop.call_soon(self._guard, self._host.ready)  # when main waits for the first time
         self._timers.on_change = self._set_alarm
         self._set_alarm()
         try:
-            return await main
+            result = await main
         except asyncio.CancelledError:
             if self._error is None:
                 raise
-            raise self._error from None
+        else:
+            if self._error is None:
+                return result
         finally:
             self._timers.on_change = None
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._host.change = follow
-            self._deafen()
+            self._loop.remove_reader(self._host_fd)
             for link in list(self._watched):
                 self.forget(link)
+        raise self._error
 
     def messages(self, *, copy: bool, timeout: float | None) -> AsyncIterator[Message]:
         """As `Kernel.messages`."""
@@ -93,8 +122,15 @@ class AsyncLoop:
                 answered.set_result((document, fds))
 
         self._host.begin(document, fds, answer)
-        async with asyncio.timeout(timeout + _HOST_SAYS_IT_WITHIN):
-            said, got = await answered
+        self._asking += 1
+        self._hear_documents()
+        try:
+            async with asyncio.timeout(timeout + _HOST_SAYS_IT_WITHIN):
+                said, got = await answered
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._loop.remove_reader(self._channel)
         if "failed" in said:
             close_all(got)
             raise from_wire(said["failed"])
@@ -135,7 +171,7 @@ class AsyncLoop:
 
     def _on_link(self, link: Link) -> None:
         """Its descriptor is readable: handlers of IPIs run; what else there is waits for who takes it."""
-        self._serve()
+        self.serve()
         # A timer may have closed it, or one of the handlers.
         if link in self._watched and link.serve_interrupts() and link in self._watched:
             self._loop.remove_reader(self._watched[link])
@@ -153,33 +189,39 @@ class AsyncLoop:
         self._paused.discard(link)
         self._loop.add_reader(self._watched[link], self._guard, self._on_link, link)
 
-    def _on_host(self) -> None:
-        self._serve()
-        if self._host.halting:
-            self._wake()
+    def serve(self) -> None:
+        """What is done around each wait."""
+        self._serve_all()
+        self._watch_host()
 
-    def _on_document(self, fd: int) -> None:
+    def _watch_host(self) -> None:
+        """Watch the host's lane: another one, where the machine has another host by now."""
+        lane = self._host.lane.lane
+        if lane is not self._host_lane:
+            if self._host_fd >= 0:
+                self._loop.remove_reader(self._host_fd)
+            self._host_lane, self._host_fd = lane, lane.fileno()
+            self._loop.add_reader(self._host_fd, self._guard, self._on_host)
+            if self._asking:
+                self._hear_documents()
+
+    def _hear_documents(self) -> None:
+        """Look when the host says something by the control channel: another one, where there is another host."""
+        if self._channel >= 0:
+            self._loop.remove_reader(self._channel)
+        self._channel = self._host.control.fileno()
+        self._loop.add_reader(self._channel, self._guard, self._on_document)
+
+    def _on_document(self) -> None:
         try:
             self._host.take_documents()
         except Closed:  # the end of the host, which the lane tells too
-            self._loop.remove_reader(fd)
-            self._fds.remove(fd)
+            self._loop.remove_reader(self._channel)
 
-    def _listen(self) -> None:
-        """Hear the host by its lane and the control channel."""
-        self._fds = [self._host.lane.lane.fileno(), self._host.control.fileno()]
-        self._loop.add_reader(self._fds[0], self._guard, self._on_host)
-        self._loop.add_reader(self._fds[1], self._guard, self._on_document, self._fds[1])
-
-    def _deafen(self) -> None:
-        for fd in self._fds:
-            self._loop.remove_reader(fd)
-
-    def _change_host(self, change: Callable[[], None]) -> None:
-        """There is a new host, or none for now: hear what `change` puts in place of the present lane and channel."""
-        self._deafen()
-        self._follow(change)
-        self._listen()
+    def _on_host(self) -> None:
+        self.serve()
+        if self._host.halting:
+            self._wake()
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
@@ -189,7 +231,7 @@ class AsyncLoop:
 
     def _on_alarm(self) -> None:
         try:
-            self._serve()
+            self.serve()
         finally:
             self._set_alarm()
 
@@ -218,7 +260,7 @@ class _Messages:
     async def __anext__(self) -> Message:
         self._done()
         host, until = self._links.host, deadline(self._timeout)
-        host.serve()
+        self._loop.serve()
         if self._number and self._number % EAGER == 0:
             await asyncio.sleep(0)
         while not (host.halting and self._number):

@@ -24,7 +24,7 @@ import socket
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from multikernel.errors import Closed, MultikernelError
 from multikernel.image import Image, initrd, load
@@ -114,8 +114,9 @@ def _confine(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, 
         process.stay_dumpable()
     process.set_name(f"mk:{manifest.name}")
     process.default_signals()
-    _redirect(given.console_write)
-    process.close_all_but([fd for fd in (*given, *extras.values()) if fd != given.console_write])
+    _redirect(given.console_write, extras["input"])
+    done = given.console_write, extras["input"]
+    process.close_all_but([fd for fd in (*given, *extras.values()) if fd not in done])
     faulthandler.enable(extras["crash"])  # the host's memory: it outlives us
     for variable in process.THREAD_POOLS:  # more threads than cpus of its own would only take turns
         os.environ.setdefault(variable, str(len(manifest.cpus)))
@@ -144,21 +145,21 @@ def _pin(cpus: Sequence[int]) -> None:
         raise MultikernelError(f"pinned to cpus {list(cpus)}, but running on cpu {cpu}")
 
 
-def _redirect(console: int) -> None:
-    """Read nothing; print to the console's pipe, a line at a time, whatever the bytes are."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+def _redirect(console: int, typed: int) -> None:
+    """Read what is typed; print to the console's pipe, a line at a time, whatever the bytes are."""
+    os.dup2(typed, 0)
+    os.close(typed)
     os.dup2(console, 1)
     os.dup2(console, 2)
     os.close(console)
     # New objects: the old ones know their descriptors as files, and these are a pipe.
-    sys.stdout = _console(1)
-    sys.stderr = _console(2)
+    sys.stdin = _console(0, "r")
+    sys.stdout = _console(1, "w")
+    sys.stderr = _console(2, "w")
 
 
-def _console(descriptor: int) -> TextIO:
-    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+def _console(descriptor: int, mode: Literal["r", "w"]) -> TextIO:
+    return open(descriptor, mode, buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _map(
@@ -217,7 +218,7 @@ def _run_main(main: Callable[[Kernel], Any], kernel: Kernel) -> _Ended:
     try:
         result = main(kernel)
         if inspect.iscoroutine(result):
-            result = asyncio.run(kernel.run(result))
+            result = kernel.run(result)
         return _Ended("returned", _exit_status(result))
     except SystemExit as error:
         return _exited(error.code)

@@ -49,17 +49,17 @@ def spawn(manifest: Manifest, given: Descriptors, extras: Mapping[str, int]) -> 
     """
     first: int = lib.MK_SPAWN_FIRST
     names = [name for name in given._fields if name != "console_write"]
-    passed = {name: getattr(given, name) for name in names} | dict(extras)
+    passed = {name: getattr(given, name) for name in names} | {n: fd for n, fd in extras.items() if n != "input"}
     document = {**manifest.to_json(), "abi": lib.MK_ABI_VERSION}
     document |= {f"fd:{name}": first + 1 + index for index, name in enumerate(passed)}
     sealed_manifest = sealed.seal(json.dumps(document).encode("ascii"), f"manifest:{manifest.name}")
     try:
-        return _execute(manifest, given, [sealed_manifest, *passed.values()], first)
+        return _execute(manifest, given, extras["input"], [sealed_manifest, *passed.values()], first)
     finally:
         os.close(sealed_manifest)
 
 
-def _execute(manifest: Manifest, given: Descriptors, fds: list[int], first: int) -> int:
+def _execute(manifest: Manifest, given: Descriptors, typed: int, fds: list[int], first: int) -> int:
     environment = {**os.environb, _VARIABLE.encode(): b"%d" % first}
     texts = [ffi.new("char[]", b"%s=%s" % item) for item in environment.items()]
     name = ffi.new("char[]", f"multikernel:{manifest.name}".encode())
@@ -72,7 +72,8 @@ def _execute(manifest: Manifest, given: Descriptors, fds: list[int], first: int)
     }
     what = ffi.new(
         "struct mk_spawn *",
-        {"image": given.image, "console": given.console_write, "fd_count": len(fds), "cpu_count": len(manifest.cpus)}
+        {"image": given.image, "console": given.console_write, "input": typed}
+        | {"fd_count": len(fds), "cpu_count": len(manifest.cpus)}
         | held,
     )
     step = ffi.new("uint32_t *")

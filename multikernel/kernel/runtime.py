@@ -66,6 +66,7 @@ class Kernel:
         """The data that `load` was given, read-only: the bytes of a file; or of each file in a directory, by path
         ("conf/table.txt"). None: there is none."""
         self._console = console
+        self._status = status
         self._links = Links(manifest, control, host_lane, status, machine, self.log, usher)
         self._loop, self._host = self._links.loop, self._links.host
         host_lane.count_waits_in(status.own())
@@ -284,12 +285,15 @@ class Kernel:
             raise ValueError(f"level {level!r}: syslog has 0 (emergency) to 7 (debug)")
         self._console.write(f"{with_fields(text.removesuffix(chr(10)), fields)}\n", level)
 
-    async def run(self, main: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Be the loop of an asynchronous `main`: for who boots an image. Returns what that returns."""
-        from .aio import AsyncLoop
+        from . import aio
 
-        self._links.asyncio = AsyncLoop(self._links, self._loop.serve)
-        return await self._links.asyncio.run(main)
+        async def serve() -> Any:
+            self._links.asyncio = aio.AsyncLoop(self._links, self._loop.serve)
+            return await self._links.asyncio.run(main)
+
+        return aio.run(self._status, serve())
 
     def close(self) -> None:
         """Close all links. Called when `main` has returned."""

@@ -74,13 +74,17 @@ class LinkStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What an instance says of itself. Each figure is right, but they are not of one instant."""
+    """What an instance says of itself. Each figure is right, but they are not of one instant.
+
+    awake: its event loop runs. The lanes of one that has such a loop say all the time that it is parked.
+    """
 
     id: int
     pid: int
     epoch: int
     phase: str
     cpu: int
+    awake: bool
     heartbeat_ns: int
     phase_times_ns: dict[str, int]
     counters: Counters

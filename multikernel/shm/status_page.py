@@ -39,6 +39,10 @@ class StatusPage:
         """Say that the loop is alive, and on which cpu."""
         lib.mk_status_beat(self._open())
 
+    def awake(self, awake: bool) -> None:
+        """Say that the event loop runs, or that it goes to sleep now. For who has one: see `Status.awake`."""
+        lib.mk_status_awake(self._open(), awake)
+
     def ipi(self, vector: int, count: int) -> None:
         """Count IPIs that were received."""
         lib.mk_status_ipi(self._open(), vector, count)
@@ -94,6 +98,7 @@ class StatusView:
             epoch=c.epoch,
             phase=PHASES[c.phase] if c.phase < len(PHASES) else f"unknown ({c.phase})",
             cpu=c.cpu,
+            awake=bool(c.awake),
             heartbeat_ns=c.heartbeat,
             phase_times_ns={name: time for name, time in zip(PHASES, c.phase_time, strict=False) if time},
             counters=Counters(*map(sum, zip(*counters, strict=True))),

@@ -276,3 +276,33 @@ def test_many_boots_leave_nothing(machine, web):
         web.boot(timeout=PATIENCE)
         assert web.halt(timeout=PATIENCE).reason == "halted"
     assert descriptors() <= before
+
+
+READS = """
+#include <multikernel/kernel.h>
+#include <stdio.h>
+
+int main(void)
+{
+	char line[100];
+	mk_kernel *k = mk_kernel_attach();
+
+	if (!k || !fgets(line, sizeof(line), stdin))
+		return 1;
+	printf("read %s", line);
+	return mk_kernel_exit(k, 7);
+}
+"""
+
+
+def test_what_is_typed_to_a_native_instance_is_its_standard_input(machine, tmp_path):
+    source = tmp_path / "reads.c"
+    source.write_text(READS)
+    web = machine.create("reads", memory="16M")
+    web.load(str(build(source, tmp_path)))
+    web.boot(timeout=PATIENCE)
+    with web.attach() as typed:
+        typed.write(b"a line\n")
+        assert web.wait(timeout=PATIENCE).code == 7
+    assert machine.proc["instances/reads/console"] == "read a line\n"
+    web.delete()

@@ -426,6 +426,14 @@ def test_each_phase_is_kept_with_its_time(status, status_view):
     assert times == sorted(times)
 
 
+def test_a_page_says_whether_an_event_loop_runs(status, status_view):
+    assert not status_view.read().awake
+    status.awake(True)
+    assert status_view.read().awake
+    status.awake(False)
+    assert not status_view.read().awake
+
+
 def test_a_beat_moves_the_heartbeat_and_says_the_cpu(status, status_view):
     before = status_view.read()
     status.beat()

@@ -188,6 +188,7 @@ struct mk_status {
 	_Atomic uint32_t cpu;                     /* where it last ran, by sched_getcpu */
 	_Atomic uint64_t heartbeat;               /* CLOCK_MONOTONIC, ns: when its loop last looked */
 	_Atomic uint64_t phase_time[8];           /* CLOCK_MONOTONIC, ns: when each phase was reached; 0: not yet */
+	_Atomic uint32_t awake; /* its event loop runs: its lanes say parked all the time, and now that does not hold */
 	_Alignas(MK_LINE) struct mk_counters counters;      /* of links that are gone; add those of links[] */
 	_Alignas(MK_LINE) _Atomic uint64_t ipi[MK_VECTORS]; /* IPIs received, by vector */
 	_Alignas(MK_LINE) struct mk_link_status links[MK_STATUS_LINKS];

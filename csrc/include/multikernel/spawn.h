@@ -24,7 +24,8 @@ struct mk_spawn {
 	int image;            /* what to execute: sealed, and open */
 	const int *fds;       /* become MK_SPAWN_FIRST and those after it */
 	unsigned fd_count;    /* of them */
-	int console;          /* becomes 1 and 2; 0 is /dev/null */
+	int console;          /* becomes 1 and 2 */
+	int input;            /* becomes 0 */
 	const uint32_t *cpus; /* to be pinned to */
 	unsigned cpu_count;
 	const char *directory; /* to work in */

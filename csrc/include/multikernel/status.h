@@ -36,7 +36,7 @@ struct mk_link_copy {
 };
 
 struct mk_status_copy {
-	uint32_t owner_id, owner_pid, phase, cpu;
+	uint32_t owner_id, owner_pid, phase, cpu, awake;
 	uint64_t epoch, heartbeat;
 	uint64_t phase_time[8];
 	struct mk_counters_copy counters;
@@ -53,6 +53,7 @@ MK_API void mk_status_free(struct mk_status *status);
 
 MK_API void mk_status_phase(struct mk_status *status, uint32_t phase);
 MK_API void mk_status_beat(struct mk_status *status);
+MK_API void mk_status_awake(struct mk_status *status, uint32_t awake);
 MK_API void mk_status_ipi(struct mk_status *status, uint32_t vector, uint64_t count);
 
 /* A row for a new link. @return its counters, for mk_sender_claim and mk_receiver_claim; when the table is full
