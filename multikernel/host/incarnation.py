@@ -195,7 +195,11 @@ class Incarnation:
 
     def extras(self) -> dict[str, int]:
         """What it is given besides, by name; these stay ours, too."""
-        return {"crash": self._crash, **self.input.extras()}
+        return {**self.lasting(), **self.input.extras()}
+
+    def lasting(self) -> dict[str, int]:
+        """Those of them that are ours until its end, by name."""
+        return {"crash": self._crash}
 
     def handed_over(self) -> None:
         """The zygote has its copies: close those that only the instance should have, so that their ends are seen."""
