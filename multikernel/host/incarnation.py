@@ -147,7 +147,8 @@ class Incarnation:
         self.pages = pages
         for future in self.reached.values():
             future.set_result(None)
-        # Its console's pipe was made by another host: it brings that, too.
+        # Its console's pipe was made by another host, and the one it is typed to: it brings them, too.
+        self.input.close()
         for name in ("_console", "_its_console"):
             self._close_descriptor(name)
         if crash >= 0:

@@ -34,6 +34,11 @@ class Input:
         """The instance has it: so that who writes learns of its end."""
         self._read = _closed(self._read)
 
+    def take(self, write: int) -> None:
+        """The instance is another host's, and brings its own pipe: the writing end of that, owned from here on."""
+        self.close()
+        self._write = write
+
     def attach(self, client: Client, name: str) -> list[int]:
         """A descriptor for the client to write to, which is the caller's.
 
@@ -43,7 +48,8 @@ class Input:
         """
         if self._write < 0:
             raise ResourceError(
-                f"nobody can type to {name!r}: the host that booted it was killed, and its input with it. Reboot it.",
+                f"nobody can type to {name!r} now: the host that booted it was killed, and it has not come to this one "
+                "yet. It does when it looks for messages next.",
                 name=name,
             )
         holder = self._holder

@@ -126,6 +126,8 @@ class TakeOver:
                 loaded.image.fd = image.fd
                 del brought["image"]
                 loaded.initrd = loaded.initrd or _initrd(brought)
+            if "input_write" in brought:
+                run.input.take(brought.pop("input_write"))
             if "crash" in brought:
                 run.take_crash(brought.pop("crash"))
         finally:

@@ -182,7 +182,8 @@ def _map(
     usher = None
     if protocol.INSTANCES in extras:
         brings = status.fd, console.fd, pipe
-        others = {name: os.dup(fd) for name, fd in extras.items() if name != protocol.INSTANCES}
+        done = protocol.INSTANCES, "input", "panic"
+        others = {name: os.dup(fd) for name, fd in extras.items() if name not in done}
         others["image"] = given.image
         usher = Usher(manifest, control, machine, extras[protocol.INSTANCES], brings, others, console.write)
         usher.start()
