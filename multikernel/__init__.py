@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .ipi.pending import Pending
     from .ipi.proxy import Call, begin
     from .ipi.service import Service
+    from .kernel.event import Event
     from .kernel.panic import Panic
     from .kernel.runtime import Kernel
     from .kernel.timers import Timer
@@ -63,6 +64,7 @@ _WHERE = {
     "Call": "ipi.proxy",
     "Counters": "shm.records",
     "End": "shm.records",
+    "Event": "kernel.event",
     "IO": "ipi.messages",
     "Instance": "machine",
     "Kernel": "kernel.runtime",
@@ -109,6 +111,7 @@ __all__ = [
     "CorruptLane",
     "Counters",
     "End",
+    "Event",
     "HandoverError",
     "ImageError",
     "Instance",

@@ -40,6 +40,7 @@ COMMANDS = {
     "cat": "view:cat",
     "halt": "halt:halt",
     "kill": "halt:kill",
+    "wait": "wait:wait",
     "unload": "remove:unload",
     "delete": "remove:delete",
     "shutdown": "shutdown:shutdown",

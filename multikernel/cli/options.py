@@ -66,6 +66,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+seconds = checked(_seconds)
+"""The callback of an option that is a time."""
+
+
 def cpus(help: str) -> Callable[[Command], Command]:  # noqa: A002 - it is the option's help
     """`-c/--cpus SPEC`."""
     return click.option("-c", "--cpus", callback=checked(_cpus), metavar="SPEC", help=help)
@@ -81,9 +85,7 @@ def memory(help: str, default: str | None = None) -> Callable[[Command], Command
 
 def timeout(help: str, default: str = "30") -> Callable[[Command], Command]:  # noqa: A002 - likewise
     """`--timeout SECONDS`."""
-    return click.option(
-        "--timeout", callback=checked(_seconds), metavar="SECONDS", default=default, show_default=True, help=help
-    )
+    return click.option("--timeout", callback=seconds, metavar="SECONDS", default=default, show_default=True, help=help)
 
 
 restart = click.option(
@@ -96,7 +98,7 @@ restart = click.option(
 
 watchdog = click.option(
     "--watchdog",
-    callback=checked(_seconds),
+    callback=seconds,
     metavar="SECONDS",
     help="Without a sign of life for so long, it is hung. Default: nobody looks.",
 )

@@ -95,6 +95,22 @@ def test_crash_image_is_loaded_ahead_and_boots_when_the_instance_dies(cli, machi
     assert cli("console", "web").out == "found: LookupError: on purpose\n"
 
 
+def test_wait_says_how_it_ended_and_times_out_while_it_goes_on(cli, machine):
+    cli("create", "web")
+    cli("load", "web", "serves.py")
+    assert "cannot wait for 'web'" in cli("wait", "web", status=3).err
+    cli("start", "web", "--until", "ready")
+    assert "goes on after 0.01 s" in cli("wait", "web", "--timeout", "0.01", status=7).err
+    die(machine, "web")
+    assert cli("wait", "web").out == "exception, status 1\n"
+    document = cli("wait", "web", "--json").document
+    assert (document["end"]["reason"], document["exit_status"], document["instance"]["state"]) == (
+        "exception",
+        1,
+        "failed",
+    )
+
+
 def test_restart_policy_is_shown_and_holds(cli, machine):
     cli("create", "web", "--restart", "on-failure", "--watchdog", "30", "--on-hang", "reboot")
     cli("load", "web", "serves.py")

@@ -20,7 +20,15 @@ COMMAND = [sys.executable, "-m", "multikernel"]
 ALL = list(group.COMMANDS)
 CHANGING = ["run", "init", "create", "load", "start", "boot", "reboot", "exec", "send", "halt", "kill", "unload",
             "delete", "shutdown"]  # fmt: skip
-ON_A_MACHINE = [*(name for name in CHANGING if name not in ("run", "init")), "show", "console", "dump", "ls", "cat"]
+ON_A_MACHINE = [
+    *(name for name in CHANGING if name not in ("run", "init")),
+    "show",
+    "console",
+    "dump",
+    "wait",
+    "ls",
+    "cat",
+]
 ARGUMENTS = {"load": ["web", "a.py"], "cat": ["version"], "show": [], "ls": [], "shutdown": [], "send": ["web", "hi"]}
 
 
