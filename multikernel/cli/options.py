@@ -239,6 +239,35 @@ def instance(command: Command) -> Command:
     return found
 
 
+def instances(command: Command) -> Command:
+    """`NAME...`, `--id N` or `--all`, and `-M`; the command gets `instances`, a list, of a machine that is joined."""
+
+    @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete.instances)
+    @click.option("--all", "every", is_flag=True, help="All that have an image and do not run.")
+    @instance_id
+    @machine_name
+    @functools.wraps(command)
+    def found(
+        *args: Any, machine_name: str | None, names: tuple[str, ...], every: bool, number: int | None, **rest: Any
+    ) -> Any:
+        if every and (names or number is not None):
+            raise click.UsageError("--all is all of them: give no NAME, and no --id.")
+        if number is not None and len(names) > 1:
+            raise click.UsageError("--id is one instance, and these are several: give one or the other.")
+        if not every:
+            target.check(names[0] if names else None, number)
+        with target.machine(machine_name) as it:
+            if every:
+                chosen = [each for each in map(it.__getitem__, it) if each.state in ("loaded", "failed")]
+            elif len(names) > 1:
+                chosen = [it[name] for name in dict.fromkeys(names)]
+            else:
+                chosen = [target.instance(it, names[0] if names else None, number)]
+            return command(*args, instances=chosen, **rest)
+
+    return found
+
+
 def _be_verbose(ctx: click.Context, on: bool) -> None:
     if on:
         ctx.find_root().ensure_object(dict)["verbose"] = True
