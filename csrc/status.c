@@ -120,12 +120,17 @@ void mk_status_free(struct mk_status *status)
 	mk_object_unmap(status, status_size());
 }
 
-void mk_status_phase(struct mk_status *status, uint32_t phase)
+void mk_status_reached(struct mk_status *status, uint32_t phase, uint64_t time)
 {
 	if (phase < 8)
-		mk_store_relaxed(&status->phase_time[phase], now());
+		mk_store_relaxed(&status->phase_time[phase], time);
 	mk_store_release(&status->phase, phase); /* pairs with mk_status_read: the time is there when the phase is */
 	mk_status_beat(status);
+}
+
+void mk_status_phase(struct mk_status *status, uint32_t phase)
+{
+	mk_status_reached(status, phase, now());
 }
 
 void mk_status_beat(struct mk_status *status)

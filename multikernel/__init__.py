@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .ipi.pending import Pending
     from .ipi.proxy import Call, begin
     from .ipi.service import Service
+    from .kernel.event import Event
     from .kernel.panic import Panic
     from .kernel.runtime import Kernel
     from .kernel.timers import Timer
@@ -64,6 +65,7 @@ _WHERE = {
     "Call": "ipi.proxy",
     "Counters": "shm.records",
     "End": "shm.records",
+    "Event": "kernel.event",
     "IO": "ipi.messages",
     "Input": "client.input",
     "Instance": "machine",
@@ -111,6 +113,7 @@ __all__ = [
     "CorruptLane",
     "Counters",
     "End",
+    "Event",
     "HandoverError",
     "ImageError",
     "Input",

@@ -32,6 +32,7 @@ from multikernel.units import parse_cpus, parse_size
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from multikernel.client.events import Events
     from multikernel.client.sight import Watched
     from multikernel.ipi.link import Link
     from multikernel.proc.tree import Proc
@@ -208,6 +209,15 @@ class Machine:
             Closed: it ended meanwhile.
         """
         return self._membership.connect(name, _rounded(parse_size(capacity)), timeout)
+
+    def events(self) -> Events:
+        """What happens to the instances from now on: an iterator of `Event`, for `for`, `async for`, and `fileno`.
+
+        It has a connection of its own, goes on if this `Machine` is closed, and ends with the host; `close` it.
+        """
+        from multikernel.client.events import Events
+
+        return Events(self._membership.name)
 
     def __getitem__(self, name: str) -> Instance:
         """The instance called `name`; NotFound (a KeyError) if there is none."""

@@ -190,6 +190,7 @@ static void what_an_instance_says_of_itself_is_read_from_its_page(void)
 	CHECK(fd >= 0);
 	const struct mk_status *page = look(fd, &header);
 
+	mk_status_reached(own, MK_PHASE_SPAWNED, 12345); /* before there was the page */
 	mk_status_phase(own, MK_PHASE_PINNED);
 	mk_status_phase(own, MK_PHASE_ACTIVE);
 	mk_status_ipi(own, 5, 3);
@@ -205,6 +206,7 @@ static void what_an_instance_says_of_itself_is_read_from_its_page(void)
 	CHECK_EQ(copy.epoch, 1ULL << 33);
 	CHECK_EQ(copy.phase, MK_PHASE_ACTIVE);
 	CHECK(copy.phase_time[MK_PHASE_PINNED] >= before && copy.phase_time[MK_PHASE_ACTIVE] <= mk_now());
+	CHECK_EQ(copy.phase_time[MK_PHASE_SPAWNED], 12345);
 	CHECK_EQ(copy.phase_time[MK_PHASE_MAPPED], 0);
 	CHECK(copy.heartbeat >= copy.phase_time[MK_PHASE_ACTIVE]);
 	CHECK_EQ(copy.ipi[5], 3);

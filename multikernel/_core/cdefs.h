@@ -125,6 +125,7 @@ struct mk_status_copy { uint32_t owner_id, owner_pid, phase, cpu, awake; uint64_
 int mk_status_create(uint32_t owner_id, uint64_t epoch, struct mk_status **out);
 void mk_status_free(struct mk_status *status);
 void mk_status_phase(struct mk_status *status, uint32_t phase);
+void mk_status_reached(struct mk_status *status, uint32_t phase, uint64_t time);
 void mk_status_beat(struct mk_status *status);
 void mk_status_awake(struct mk_status *status, uint32_t awake);
 void mk_status_ipi(struct mk_status *status, uint32_t vector, uint64_t count);

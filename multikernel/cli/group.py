@@ -41,6 +41,7 @@ COMMANDS = {
     "sign": "sign:sign",
     "halt": "halt:halt",
     "kill": "halt:kill",
+    "wait": "wait:wait",
     "unload": "remove:unload",
     "delete": "remove:delete",
     "shutdown": "shutdown:shutdown",

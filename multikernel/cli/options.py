@@ -72,6 +72,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+seconds = checked(_seconds)
+"""The callback of an option that is a time."""
+
+
 def cpus(help: str) -> Callable[[Command], Command]:  # noqa: A002 - it is the option's help
     """`-c/--cpus SPEC`."""
     return click.option("-c", "--cpus", callback=checked(_cpus), metavar="SPEC", help=help)
@@ -87,9 +91,7 @@ def memory(help: str, default: str | None = None) -> Callable[[Command], Command
 
 def timeout(help: str, default: str = "30") -> Callable[[Command], Command]:  # noqa: A002 - likewise
     """`--timeout SECONDS`."""
-    return click.option(
-        "--timeout", callback=checked(_seconds), metavar="SECONDS", default=default, show_default=True, help=help
-    )
+    return click.option("--timeout", callback=seconds, metavar="SECONDS", default=default, show_default=True, help=help)
 
 
 restart = click.option(
@@ -102,7 +104,7 @@ restart = click.option(
 
 watchdog = click.option(
     "--watchdog",
-    callback=checked(_seconds),
+    callback=seconds,
     metavar="SECONDS",
     help="Without a sign of life for so long, it is hung. Default: nobody looks.",
 )
@@ -246,6 +248,35 @@ def instance(command: Command) -> Command:
         target.check(name, number)
         with target.machine(machine_name) as it:
             return command(*args, instance=target.instance(it, name, number), **rest)
+
+    return found
+
+
+def instances(command: Command) -> Command:
+    """`NAME...`, `--id N` or `--all`, and `-M`; the command gets `instances`, a list, of a machine that is joined."""
+
+    @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete.instances)
+    @click.option("--all", "every", is_flag=True, help="All that have an image and do not run.")
+    @instance_id
+    @machine_name
+    @functools.wraps(command)
+    def found(
+        *args: Any, machine_name: str | None, names: tuple[str, ...], every: bool, number: int | None, **rest: Any
+    ) -> Any:
+        if every and (names or number is not None):
+            raise click.UsageError("--all is all of them: give no NAME, and no --id.")
+        if number is not None and len(names) > 1:
+            raise click.UsageError("--id is one instance, and these are several: give one or the other.")
+        if not every:
+            target.check(names[0] if names else None, number)
+        with target.machine(machine_name) as it:
+            if every:
+                chosen = [each for each in map(it.__getitem__, it) if each.state in ("loaded", "failed")]
+            elif len(names) > 1:
+                chosen = [it[name] for name in dict.fromkeys(names)]
+            else:
+                chosen = [target.instance(it, names[0] if names else None, number)]
+            return command(*args, instances=chosen, **rest)
 
     return found
 

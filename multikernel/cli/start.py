@@ -10,6 +10,7 @@ from . import describe, options, output, target
 from .follow import Follower
 
 if TYPE_CHECKING:
+    from multikernel.errors import MultikernelError
     from multikernel.machine import Instance
 
 Until: TypeAlias = Literal["active", "ready"]
@@ -19,38 +20,68 @@ one_document = options.not_both("console", "as_json", "--json prints one documen
 timeout_option = options.timeout("How long it may take to come so far.")
 
 
-@click.command(epilog="Example:  multikernel start web --console")
+@click.command(epilog="\b\nExample:\n  multikernel start web --console\n  multikernel start --all")
 @one_document
-@options.instance
+@options.instances
 @options.until
 @timeout_option
 @console_option
 @options.dry_run
 @options.as_json
 @options.verbose
-def start(instance: Instance, until: Until, timeout: float, console: bool, dry_run: bool, as_json: bool) -> None:
-    """Boot an instance.
+def start(instances: list[Instance], until: Until, timeout: float, console: bool, dry_run: bool, as_json: bool) -> None:
+    """Boot instances, all at once.
 
-    It boots from the image that was loaded.
+    Each boots from the image that was loaded. With --all: those that have one and do not run.
     """
-    boot_instance(instance, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+    _boot_all(instances, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
 
 
-@click.command(epilog="Example:  multikernel boot web --until ready")
+@click.command(epilog="\b\nExample:\n  multikernel boot web --until ready\n  multikernel boot web db")
 @one_document
-@options.instance
+@options.instances
 @options.until
 @timeout_option
 @console_option
 @options.dry_run
 @options.as_json
 @options.verbose
-def boot(instance: Instance, until: Until, timeout: float, console: bool, dry_run: bool, as_json: bool) -> None:
+def boot(instances: list[Instance], until: Until, timeout: float, console: bool, dry_run: bool, as_json: bool) -> None:
     """The same as start.
 
-    The instance boots from the image that was loaded.
+    Each instance boots from the image that was loaded. With --all: those that have one and do not run.
     """
-    boot_instance(instance, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+    _boot_all(instances, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+
+
+def _boot_all(
+    instances: list[Instance], until: Until, timeout: float, *, console: bool, dry_run: bool, as_json: bool
+) -> None:
+    if len(instances) == 1:
+        boot_instance(instances[0], until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+        return
+    if console:
+        raise click.UsageError("--console shows one console: name one instance.")
+    names = ", ".join(instance.name for instance in instances)
+    if not instances:
+        output.done({"instances": [], "dry_run": dry_run}, as_json, "no instance has an image and does not run")
+        return
+    errors: list[MultikernelError | None] = []
+    if dry_run:
+        for instance in instances:
+            target.check_step(instance, "boot")
+    else:
+        from multikernel.tools import together
+
+        with output.patience(f"booting {names}, for up to {timeout:g} s"):
+            errors = together.boot(instances, until, timeout)
+    failed = [error for error in errors if error is not None]
+    for error in failed[1:]:
+        output.talk(str(error))
+    if failed:
+        raise failed[0]
+    document = {"machine": instances[0].machine.name, "instances": [describe.instance(each) for each in instances]}
+    output.done({**document, "dry_run": dry_run}, as_json, f"{'would boot' if dry_run else 'booted'} {names}")
 
 
 def boot_instance(

@@ -13,6 +13,7 @@ from multikernel.errors import Closed, MultikernelError
 from multikernel.host import address, ledger, log
 from multikernel.host.client import FIRST_CLIENT_ID
 from multikernel.host.deposit import Deposit
+from multikernel.host.events import Announcer
 from multikernel.host.lifecycle import Lifecycle
 from multikernel.host.links import Broker, Party
 from multikernel.host.nursery import Nursery
@@ -140,8 +141,15 @@ class HostKernel:
         self.page = MachinePage.create(start.name)
         self._pool = Pool(start.cpus, start.memory)
         self.deposit = Deposit(inherited.rundir, self.nursery.send) if start.persistent else None
+        self.announcer = Announcer()
         self.registry = Registry(
-            start.name, self._pool, self.page, changed=self.publish, appeared=self._appeared, deposit=self.deposit
+            start.name,
+            self._pool,
+            self.page,
+            changed=self.publish,
+            appeared=self._appeared,
+            announcer=self.announcer,
+            deposit=self.deposit,
         )
         self.broker = Broker(self.registry)
         self.lifecycle = Lifecycle(self.registry, self.nursery, spoke=self._spoke, ended=self.broker.ended)
@@ -206,7 +214,7 @@ class HostKernel:
                 name=self._start.name,
                 host_pid=os.getpid(),
                 persistent=self._start.persistent,
-                clients=len(self.server.clients),
+                clients=len(self.server.clients) - self.announcer.listeners,
                 trusted=len(self.trust),
                 boot_time_ns=self._start.began[0],
                 wall_time_ns=self._start.began[1],
@@ -281,6 +289,7 @@ class HostKernel:
         # One that goes before it watches never had the machine: a Ctrl-C came while it waited for the answer.
         if client is self._creator and not (self._start.persistent and client.watches):
             self.over.set()
+        self.announcer.remove(client)
         self.publish()
 
     def _appeared(self, instance: Instance) -> None:

@@ -356,7 +356,7 @@ class Lifecycle:
         lost = instance.loaded is not None and instance.loaded.image.fd < 0  # it alone had it, and did not bring it
         if not run.asked and not self._closing and not lost:
             self.supervision.plan(instance, run, state)
-        self._registry.enter(instance, state)
+        self._registry.enter(instance, state, ended=instance.end is end)
         if lost:
             self._registry.lose_image(instance)
         run.over.set_result(end)

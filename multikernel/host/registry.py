@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from multikernel.host.deposit import Deposit
+    from multikernel.host.events import Announcer
     from multikernel.host.loading import Received
     from multikernel.host.policy import Policy
     from multikernel.image.image import Image
@@ -41,6 +42,7 @@ class Registry:
         changed: called after an instance was created, deleted, or changed its state.
         appeared: called when an instance's pages are others than before, or gone.
         deposit: where they are kept for the next host; None: there is none.
+        announcer: told of what happens to instances.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Registry:
         *,
         changed: Callable[[], None],
         appeared: Callable[[Instance], None],
+        announcer: Announcer,
         deposit: Deposit | None = None,
     ) -> None:
         self.machine = machine
@@ -59,6 +62,7 @@ class Registry:
         self._pool = pool
         self._images = ImageTable(page)
         self._changed, self._appeared = changed, appeared
+        self.announcer = announcer
         self._deposit = deposit
 
     def find(self, name: str, instance_id: int | None = None) -> Instance:
@@ -109,6 +113,7 @@ class Registry:
         instance = Instance(instance_id, name, cpus, memory, exclusive, policy)
         self.instances[name] = instance
         self.publish(instance)
+        self.announcer.tell("created", instance)
         return instance
 
     def restore(self, instance: Instance) -> None:
@@ -178,12 +183,16 @@ class Registry:
         instance.drop_report()
         self._appeared(instance)
         self._changed()
+        self.announcer.tell("deleted", instance)
 
-    def enter(self, instance: Instance, state: State) -> None:
-        """Change the state, and say so."""
+    def enter(self, instance: Instance, state: State, *, ended: bool = False) -> None:
+        """Change the state, and say so; `ended`: because an incarnation has."""
+        news = ended or state != instance.state
         instance.state = state
         instance.state_time_ns = time.monotonic_ns()
         self.publish(instance)
+        if news:
+            self.announcer.tell("state", instance, ended=ended)
 
     def publish(self, instance: Instance) -> None:
         """Write the record that everybody reads; before that the one for the next host."""

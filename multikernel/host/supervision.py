@@ -35,7 +35,7 @@ class Supervision:
 
     def __init__(self, lifecycle: Lifecycle, registry: Registry) -> None:
         self._lifecycle, self._registry = lifecycle, registry
-        self._watchdog = Watchdog(registry.publish, self._on_hung)
+        self._watchdog = Watchdog(self._on_sign, self._on_hung)
         self.kills = OomKills.of_this_process()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -105,6 +105,11 @@ class Supervision:
             instance.restart.cancel()
         instance.restart, instance.restart_at_ns, instance.crash_due = None, 0, False
         return due
+
+    def _on_sign(self, instance: Instance) -> None:
+        """It has become hung, or is alive again."""
+        self._registry.publish(instance)
+        self._registry.announcer.tell("hung" if instance.hung_since_ns else "alive", instance)
 
     def _on_hung(self, instance: Instance, run: Incarnation, silent: float) -> None:
         if instance.policy.on_hang != "report" and not run.asked:

@@ -8,6 +8,8 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
                   the machine object, read-only; refused if the client speaks another version of the protocol
     watch     {}                                             -> {}
                   from now on the pushes below come; those of all instances that there are before the answer
+    events    {}                                             -> {}
+                  from now on the pushes of state changes come; on a connection that is for nothing else
     create    {"name", "cpus": [..] | null, "memory": bytes, "policy": {..}, "exclusive", "instance": id | null}
                   -> {"instance": id}; the policy is `Policy.to_json`
     delete    {"name", "instance"}                           -> {}
@@ -34,6 +36,7 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
 
     {"push": "incarnation", "id": instance, "epoch": e, "panic": p} + [status, console] and, if p is not 0, + [report]
                   its newest pages, and the panic report of epoch p, which is kept
+    {"push": "event", "event": {..}}                         a state change, `multikernel.kernel.event.Event`
     {"push": "gone", "id": instance, "panic": p}             no pages: it was deleted, or none have come
 
 The program that starts a host sends `start` instead of `join`, before any of these; see `multikernel.host.__main__`.
@@ -75,6 +78,13 @@ async def join(host: HostKernel, client: Client, request: Request) -> Answer:
 async def watch(host: HostKernel, client: Client, _request: Request) -> Answer:
     """Let a client see the instances. Their pages come first, so that who has the answer has them all."""
     host.show_all(client)
+    return {}, []
+
+
+async def events(host: HostKernel, client: Client, _request: Request) -> Answer:
+    """Tell a client of state changes."""
+    host.announcer.add(client)
+    host.publish()
     return {}, []
 
 
@@ -201,6 +211,7 @@ VERBS: dict[str, Verb] = {
     for verb in (
         join,
         watch,
+        events,
         create,
         delete,
         load,

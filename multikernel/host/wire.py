@@ -68,6 +68,11 @@ class Wire:
                 await self._kept_up.wait()
         return self._kept_up.is_set()
 
+    @property
+    def queued(self) -> int:
+        """How many documents wait for the peer to read."""
+        return len(self._queue)
+
     def pause(self) -> None:
         """Take nothing more from the peer until `resume`."""
         if not self.closed:

@@ -23,6 +23,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
@@ -82,9 +83,14 @@ def run(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int],
 def _boot_and_run(
     manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], zygote: int, control: Channel
 ) -> _Ended:
+    spawned_ns = time.monotonic_ns()
     try:
         _confine(manifest, given, extras, zygote)
-        kernel, status = _map(manifest, given, extras, control)
+        pinned_ns = time.monotonic_ns()
+        status = StatusPage.create(manifest.id, manifest.epoch)
+        status.reached("spawned", spawned_ns)
+        status.reached("pinned", pinned_ns)
+        kernel = _map(manifest, given, extras, control, status)
         image = Image.from_description(dict(manifest.image), given.image)
         main = load.enter(image)
         if protocol.INSTANCES not in extras:  # else a new host may need it
@@ -163,11 +169,9 @@ def _console(descriptor: int, mode: Literal["r", "w"]) -> TextIO:
 
 
 def _map(
-    manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], control: Channel
-) -> tuple[Kernel, StatusPage]:
+    manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], control: Channel, status: StatusPage
+) -> Kernel:
     """Make what is the instance's own, hand it to the host, and map what is the host's."""
-    status = StatusPage.create(manifest.id, manifest.epoch)
-    status.phase("pinned")
     console = Console.create(manifest.id, manifest.epoch)
     pipe = os.dup(given.console_read) if protocol.INSTANCES in extras else -1
     console.drain(given.console_read)
@@ -189,7 +193,7 @@ def _map(
         usher.start()
     kernel = Kernel(manifest, control, lane, status, console, machine, usher, initrd.view(extras), panic)
     status.phase("mapped")
-    return kernel, status
+    return kernel
 
 
 def _report(fd: int) -> Panic:

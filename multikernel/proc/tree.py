@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multikernel.errors import NotFound
 from multikernel.proc import cpuinfo, interrupts, kimages, meminfo, uptime, version
-from multikernel.proc.instance import cmdline, console, cpus, image, links, memory, panic, status
+from multikernel.proc.instance import boot, cmdline, console, cpus, image, links, memory, panic, status
 from multikernel.proc.instance import interrupts as own_interrupts
 from multikernel.proc.reader import Reader, Seen
 from multikernel.proc.watched import no_panic
@@ -40,6 +40,7 @@ _INSTANCE: dict[str, _Leaf] = {
     "links": _Leaf(links.text, links.values),
     "console": _Leaf(console.text, console.values),
     "panic": _Leaf(panic.text, panic.values),
+    "boot": _Leaf(boot.text, boot.values),
 }
 _INSTANCES = "instances"
 

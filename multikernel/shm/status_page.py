@@ -35,6 +35,10 @@ class StatusPage:
         """Say how far the incarnation has come (one of PHASES)."""
         lib.mk_status_phase(self._open(), PHASES.index(name))
 
+    def reached(self, name: str, time_ns: int) -> None:
+        """As `phase`, for one that was reached before there was this page: at that time, CLOCK_MONOTONIC."""
+        lib.mk_status_reached(self._open(), PHASES.index(name), time_ns)
+
     def beat(self) -> None:
         """Say that the loop is alive, and on which cpu."""
         lib.mk_status_beat(self._open())

@@ -95,6 +95,39 @@ def test_crash_image_is_loaded_ahead_and_boots_when_the_instance_dies(cli, machi
     assert cli("console", "web").out == "found: LookupError: on purpose\n"
 
 
+def test_wait_says_how_it_ended_and_times_out_while_it_goes_on(cli, machine):
+    cli("create", "web")
+    cli("load", "web", "serves.py")
+    assert "cannot wait for 'web'" in cli("wait", "web", status=3).err
+    cli("start", "web", "--until", "ready")
+    assert "goes on after 0.01 s" in cli("wait", "web", "--timeout", "0.01", status=7).err
+    die(machine, "web")
+    assert cli("wait", "web").out == "exception, status 1\n"
+    document = cli("wait", "web", "--json").document
+    assert (document["end"]["reason"], document["exit_status"], document["instance"]["state"]) == (
+        "exception",
+        1,
+        "failed",
+    )
+
+
+def test_several_are_started_at_once_and_all_that_can_be(cli, machine):
+    cpu = str(min(os.sched_getaffinity(0)))
+    for name in ("a", "b", "c", "empty"):
+        cli("create", name, "--cpus", cpu, "--shared", "--memory", "1M")
+    for name in ("a", "b", "c"):
+        cli("load", name, "serves.py")
+    assert cli("start", "a", "b", "--dry-run").err == "would boot a, b\n"
+    document = cli("boot", "a", "b", "--json").document
+    assert [(each["name"], each["state"]) for each in document["instances"]] == [("a", "active"), ("b", "active")]
+    assert "booted c, pid" in cli("start", "--all").err
+    assert "no instance has an image" in cli("start", "--all").err
+    assert "cannot boot" in cli("start", "a", "empty", status=1).err
+    assert "give no NAME" in cli("start", "--all", "a", status=2).err
+    assert "one console" in cli("start", "a", "b", "--console", status=2).err
+    assert "give one or the other" in cli("start", "a", "b", "--id", "1", status=2).err
+
+
 def test_restart_policy_is_shown_and_holds(cli, machine):
     cli("create", "web", "--restart", "on-failure", "--watchdog", "30", "--on-hang", "reboot")
     cli("load", "web", "serves.py")

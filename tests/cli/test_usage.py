@@ -25,6 +25,7 @@ ON_A_MACHINE = [
     "show",
     "console",
     "dump",
+    "wait",
     "ls",
     "cat",
 ]

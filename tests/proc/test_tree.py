@@ -11,7 +11,7 @@ from multikernel.proc.tree import Proc
 from multikernel.shm.pages import InstanceRecord
 
 MACHINE = ["version", "uptime", "cpuinfo", "meminfo", "interrupts", "kimages"]
-INSTANCE = ["status", "cmdline", "image", "cpus", "memory", "interrupts", "links", "console", "panic"]
+INSTANCE = ["status", "cmdline", "image", "cpus", "memory", "interrupts", "links", "console", "panic", "boot"]
 
 
 def test_every_leaf_is_listed_once_and_can_be_read(busy):

@@ -52,6 +52,9 @@ MK_API int mk_status_create(uint32_t owner_id, uint64_t epoch, struct mk_status 
 MK_API void mk_status_free(struct mk_status *status);
 
 MK_API void mk_status_phase(struct mk_status *status, uint32_t phase);
+
+/* As mk_status_phase, for a phase that was reached before there was a page: at @time, CLOCK_MONOTONIC, ns. */
+MK_API void mk_status_reached(struct mk_status *status, uint32_t phase, uint64_t time);
 MK_API void mk_status_beat(struct mk_status *status);
 MK_API void mk_status_awake(struct mk_status *status, uint32_t awake);
 MK_API void mk_status_ipi(struct mk_status *status, uint32_t vector, uint64_t count);

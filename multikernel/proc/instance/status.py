@@ -18,9 +18,11 @@ _NO_CPU = 0xFFFFFFFF  # what a page says that does not know where its owner runs
 def values(seen: Seen) -> dict[str, Any]:
     """Times in nanoseconds, memory in bytes. What an instance says of itself is None if no page of its has come.
 
-    page_epoch: the incarnation that these figures are of; since_ns: how long it has been in its state; phases_ns: when
-    each was reached, after the first; restarts: in a row; restart_in_ns: until the one that is due; hung_ns: since its
-    last sign of life, once that is too long ago; core: whether it stays dumpable, and so open to others of its user.
+    misplaced: whether it ran on a cpu that is not its own, when its heart last beat: somebody has moved it, or taken
+    the cpu away; page_epoch: the incarnation that these figures are of; since_ns: how long it has been in its state;
+    phases_ns: when each was reached, after the first; restarts: in a row; restart_in_ns: until the one that is due;
+    hung_ns: since its last sign of life, once that is too long ago; core: whether it stays dumpable,
+    and so open to others of its user.
     """
     record = seen.record
     its: dict[str, Any] = {
@@ -60,13 +62,17 @@ def _supervised(it: Supervised, now_ns: int) -> dict[str, Any]:
 def _own(seen: Seen) -> dict[str, Any]:
     status = seen.status
     if status is None:
-        return dict.fromkeys(("page_epoch", "phase", "cpu", "heartbeat_age_ns", "phases_ns", "links", "counters"))
+        return dict.fromkeys(
+            ("page_epoch", "phase", "cpu", "misplaced", "heartbeat_age_ns", "phases_ns", "links", "counters")
+        )
     times = status.phase_times_ns
     first = min(times.values(), default=0)
+    cpu = status.cpu if status.heartbeat_ns and status.cpu != _NO_CPU else None
     return {
         "page_epoch": seen.epoch,
         "phase": status.phase,
-        "cpu": status.cpu if status.heartbeat_ns and status.cpu != _NO_CPU else None,
+        "cpu": cpu,
+        "misplaced": cpu is not None and bool(seen.record.pid) and cpu not in seen.record.cpus,
         "heartbeat_age_ns": max(0, seen.now_ns - status.heartbeat_ns) if status.heartbeat_ns else None,
         "phases_ns": {phase: time - first for phase, time in times.items()},
         "links": len(status.links),
@@ -94,6 +100,7 @@ def text(seen: Seen) -> str:
         ("PageEpoch", its["page_epoch"]),
         ("Phase", its["phase"]),
         ("Cpu", its["cpu"]),
+        ("Misplaced", its["misplaced"]),
         ("HeartbeatAge", _seconds(age)),
         ("Links", its["links"]),
     ]
