@@ -45,7 +45,9 @@ class Claims:
         except BaseException:
             os.close(fd)
             raise
-        return cls(fd, sender=True)
+        claims = cls(fd, sender=True)
+        claims._map()  # now: who takes back may have no descriptor left for it
+        return claims
 
     def for_receiver(self) -> Claims:
         """The other side, to be passed to its process (fork, spawn or forkserver)."""
