@@ -622,7 +622,8 @@ static void files_of_an_archive_are_found_by_their_path(void)
 	static mk_kernel k;
 	int fd = sealed(archive, make_archive(archive));
 
-	CHECK_EQ(mk_map_initrd(&k, fd, true), 0);
+	CHECK_EQ(mk_map_data(&k.initrd, fd), 0);
+	k.initrd_is_archive = true;
 	close(fd);
 	CHECK_EQ(memcmp(look_up(&k, "first", 1), "1", 1), 0);
 	CHECK_EQ(memcmp(look_up(&k, "a name of its own", 8), "extended", 8), 0);
@@ -630,7 +631,7 @@ static void files_of_an_archive_are_found_by_their_path(void)
 	CHECK(look_up(&k, "not this", 0) == NULL);
 	CHECK(look_up(&k, "pax", 0) == NULL);
 	CHECK(look_up(&k, "", 0) == NULL);
-	mk_unmap_initrd(&k);
+	mk_unmap_data(&k.initrd);
 }
 
 static void a_damaged_archive_is_survived(void)
@@ -648,8 +649,7 @@ static void a_damaged_archive_is_survived(void)
 		for (int i = 0; i < 4; i++)
 			copy[below(&random, size)] = below(&random, 2) ? (char)draw(&random)
 								       : (char)('0' + below(&random, 10));
-		k.initrd = copy;
-		k.initrd_size = length;
+		k.initrd = (struct data){copy, length};
 		k.initrd_is_archive = true;
 		mk_kernel_initrd(&k, "first", &found);
 		mk_kernel_initrd(&k, "last", &found);

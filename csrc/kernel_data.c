@@ -1,5 +1,5 @@
-/* kernel_initrd.c: the data that a native instance was given beside its image. multikernel/image/initrd.py packs it: a
- * file as it is, a directory as a tar archive (pax), of which nothing is ever extracted. The archive is input, too.
+/* kernel_data.c: what a native instance was given beside its image. multikernel/image/initrd.py packs an initrd: a file as
+ * it is, a directory as a tar archive (pax), of which nothing is ever extracted. The archive is input, too.
  */
 #include "kernel.h"
 
@@ -11,32 +11,35 @@
 #define BLOCK 512u
 #define LONGEST_PATH 4096u
 
-int mk_map_initrd(struct mk_kernel *k, int fd, bool archive)
+int mk_map_data(struct data *data, int fd)
 {
 	struct stat file;
 	void *at;
 
 	if (fstat(fd, &file) < 0)
 		return -errno;
-	k->initrd_is_archive = archive;
-	k->initrd = "";
+	*data = (struct data){.at = ""};
 	if (!file.st_size) /* what is empty cannot be mapped */
 		return 0;
 	/* Private: before Linux 6.7 a shared map of what is sealed against writing was refused. */
 	at = mmap(NULL, (size_t)file.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (at == MAP_FAILED)
 		return -errno;
-	k->initrd = at;
-	k->initrd_size = (size_t)file.st_size;
+	*data = (struct data){at, (size_t)file.st_size};
 	return 0;
 }
 
-void mk_unmap_initrd(struct mk_kernel *k)
+void mk_unmap_data(struct data *data)
 {
-	if (k->initrd_size)
-		munmap((void *)(uintptr_t)k->initrd, k->initrd_size);
-	k->initrd = NULL;
-	k->initrd_size = 0;
+	if (data->size)
+		munmap((void *)(uintptr_t)data->at, data->size);
+	*data = (struct data){0};
+}
+
+const char *mk_kernel_panic(const mk_kernel *k, size_t *length)
+{
+	*length = k->panic.size;
+	return k->panic.at;
 }
 
 /* --- the archive ---------------------------------------------------------------------------------------------------- */
@@ -89,14 +92,14 @@ static void plain_path(const char *header, char *path)
 }
 
 /* @return the file's content; NULL: there is none of that path, or the archive is damaged before it */
-static const void *find(const struct mk_kernel *k, const char *wanted, size_t *length)
+static const void *find(const struct data *archive, const char *wanted, size_t *length)
 {
 	char path[LONGEST_PATH] = "";
 	size_t at = 0;
 
-	while (k->initrd_size - at >= BLOCK && k->initrd[at]) {
-		const char *header = k->initrd + at, *content = header + BLOCK;
-		uint64_t size = octal(header + 124, 12), room = k->initrd_size - at - BLOCK;
+	while (archive->size - at >= BLOCK && archive->at[at]) {
+		const char *header = archive->at + at, *content = header + BLOCK;
+		uint64_t size = octal(header + 124, 12), room = archive->size - at - BLOCK;
 
 		if (size > room)
 			return NULL;
@@ -122,9 +125,8 @@ static const void *find(const struct mk_kernel *k, const char *wanted, size_t *l
 
 const void *mk_kernel_initrd(const mk_kernel *k, const char *path, size_t *length)
 {
-	if (!path || !k->initrd) {
-		*length = k->initrd_size;
-		return path ? NULL : k->initrd;
-	}
-	return k->initrd_is_archive ? find(k, path, length) : NULL;
+	*length = k->initrd.size;
+	if (!path)
+		return k->initrd.at;
+	return k->initrd_is_archive ? find(&k->initrd, path, length) : NULL;
 }
