@@ -159,6 +159,9 @@ const char *mk_cut_params(const char *cmdline, char *params);
 int mk_map_data(struct data *data, int fd);
 void mk_unmap_data(struct data *data);
 
+/* A file of a tar archive, by its path. @return its content; NULL: there is none, or the archive is damaged before it */
+const void *mk_find_in_tar(const char *archive, size_t length, const char *path, size_t *size);
+
 /* --- kernel_crash.c ----------------------------------------------------------------------------------------------- */
 
 /* When a signal ends the process, write where it was to @fd, which is this room's from now on. @return 0 or -errno */

@@ -57,25 +57,31 @@ static uint64_t octal(const char *digits, size_t length)
 	return value;
 }
 
-/* The path among the records of an extended header, each "LENGTH KEY=VALUE\n". */
-static bool extended_path(const char *records, size_t size, char *path)
+/* What an extended header says: records, each "LENGTH KEY=VALUE\n", of which a path and a size count.
+ * @return whether they are whole */
+static bool extended(const char *records, uint64_t length, char *path, uint64_t *size)
 {
-	for (size_t at = 0; at < size;) {
-		size_t length = 0, digits = at;
+	for (uint64_t at = 0, n; at < length; at += n) {
+		uint64_t begin = at, end;
 
-		while (digits < size && records[digits] >= '0' && records[digits] <= '9' && length <= size)
-			length = length * 10 + (size_t)(records[digits++] - '0');
-		if (length < digits - at + 2 || length > size - at || records[digits] != ' ')
+		for (n = 0; begin < length && records[begin] >= '0' && records[begin] <= '9' && n <= length; begin++)
+			n = n * 10 + (uint64_t)(records[begin] - '0');
+		if (begin == length || records[begin++] != ' ' || n > length - at || n < begin - at + 1)
 			return false;
-		if (length > digits - at + 7 && memcmp(records + digits, " path=", 6) == 0) {
-			size_t n = length - (digits - at) - 7; /* without the line's end */
-
-			if (n >= LONGEST_PATH)
+		end = at + n - 1; /* where the new line stands */
+		if (end - begin >= 5 && memcmp(records + begin, "path=", 5) == 0) {
+			if (end - begin - 5 >= LONGEST_PATH)
 				return false;
-			memcpy(path, records + digits + 6, n);
-			path[n] = 0;
+			memcpy(path, records + begin + 5, end - begin - 5);
+			path[end - begin - 5] = 0;
+		} else if (end - begin >= 5 && memcmp(records + begin, "size=", 5) == 0) {
+			*size = 0;
+			for (begin += 5; begin < end; begin++) {
+				if (records[begin] < '0' || records[begin] > '9' || *size > UINT64_MAX / 16)
+					return false;
+				*size = *size * 10 + (uint64_t)(records[begin] - '0');
+			}
 		}
-		at += length;
 	}
 	return true;
 }
@@ -91,34 +97,35 @@ static void plain_path(const char *header, char *path)
 	path[prefix + name] = 0;
 }
 
-/* @return the file's content; NULL: there is none of that path, or the archive is damaged before it */
-static const void *find(const struct data *archive, const char *wanted, size_t *length)
+const void *mk_find_in_tar(const char *archive, size_t length, const char *wanted, size_t *size)
 {
 	char path[LONGEST_PATH] = "";
-	size_t at = 0;
+	uint64_t said = UINT64_MAX; /* by an extended header, as the path is */
 
-	while (archive->size - at >= BLOCK && archive->at[at]) {
-		const char *header = archive->at + at, *content = header + BLOCK;
-		uint64_t size = octal(header + 124, 12), room = archive->size - at - BLOCK;
+	for (size_t at = 0; length - at >= BLOCK && archive[at];) {
+		const char *header = archive + at, *content = header + BLOCK;
+		uint64_t here = said != UINT64_MAX && header[156] != 'x' ? said : octal(header + 124, 12);
+		uint64_t room = length - at - BLOCK;
 
-		if (size > room)
+		if (here > room)
 			return NULL;
 		if (header[156] == 'x') {
-			if (!extended_path(content, size, path))
+			if (!extended(content, here, path, &said))
 				return NULL;
 		} else {
 			if (!path[0])
 				plain_path(header, path);
 			if (strcmp(path, wanted) == 0) {
-				*length = size;
+				*size = here;
 				return content;
 			}
 			path[0] = 0;
+			said = UINT64_MAX;
 		}
-		size = (size + BLOCK - 1) / BLOCK * BLOCK;
-		if (size > room)
+		here = (here + BLOCK - 1) / BLOCK * BLOCK;
+		if (here > room)
 			return NULL;
-		at += BLOCK + size;
+		at += BLOCK + here;
 	}
 	return NULL;
 }
@@ -128,5 +135,5 @@ const void *mk_kernel_initrd(const mk_kernel *k, const char *path, size_t *lengt
 	*length = k->initrd.size;
 	if (!path)
 		return k->initrd.at;
-	return k->initrd_is_archive ? find(&k->initrd, path, length) : NULL;
+	return k->initrd_is_archive ? mk_find_in_tar(k->initrd.at, k->initrd.size, path, length) : NULL;
 }
