@@ -142,7 +142,8 @@ static void let_go(struct mk_kernel *k)
 	if (k->control >= 0)
 		close(k->control);
 	mk_console_finish(k->console);
-	mk_unmap_initrd(k);
+	mk_unmap_data(&k->initrd);
+	mk_unmap_data(&k->panic);
 	mk_leave_crashes();
 	if (k->status)
 		mk_status_free(k->status);
@@ -158,7 +159,7 @@ static void let_go(struct mk_kernel *k)
 mk_kernel *mk_kernel_attach(void)
 {
 	struct mk_kernel *k;
-	int result = mk_process_close_up(); /* first: until then any process of this user may look into this one */
+	int result = mk_process_close_up(); /* first; the spawner has seen to it, but not for root */
 
 	if (result) {
 		errno = -mk_refuse(result, "closing this process to others: %s", strerror(-result));

@@ -11,6 +11,7 @@
 #include "multikernel/document.h"
 #include "multikernel/doorbell.h"
 #include "multikernel/kernel.h"
+#include "multikernel/resume.h"
 #include "multikernel/status.h"
 
 #define NAME_SIZE 256u
@@ -75,14 +76,19 @@ struct timer {
 	void *context;
 };
 
+/* What the host has given, mapped. */
+struct data {
+	const char *at; /* NULL: it has given none */
+	size_t size;
+};
+
 struct mk_kernel {
 	uint32_t id;
 	uint64_t epoch, memory;
 	char name[NAME_SIZE], machine[NAME_SIZE];
 	char *cmdline, *params; /* the second cut into names and values, each with a zero behind it */
 	const char *params_end;
-	const char *initrd; /* NULL: there is none */
-	size_t initrd_size;
+	struct data initrd, panic;
 	bool initrd_is_archive;
 	int control;
 	uint64_t asked; /* number of the last request to the host */
@@ -147,11 +153,14 @@ void mk_drop_link(struct mk_kernel *k, struct link *link);
  * @return where they end */
 const char *mk_cut_params(const char *cmdline, char *params);
 
-/* --- kernel_initrd.c ---------------------------------------------------------------------------------------------- */
+/* --- kernel_data.c ------------------------------------------------------------------------------------------------ */
 
 /* Map what lies in the descriptor, which stays the caller's. @return 0 or -errno */
-int mk_map_initrd(struct mk_kernel *k, int fd, bool archive);
-void mk_unmap_initrd(struct mk_kernel *k);
+int mk_map_data(struct data *data, int fd);
+void mk_unmap_data(struct data *data);
+
+/* A file of a tar archive, by its path. @return its content; NULL: there is none, or the archive is damaged before it */
+const void *mk_find_in_tar(const char *archive, size_t length, const char *path, size_t *size);
 
 /* --- kernel_crash.c ----------------------------------------------------------------------------------------------- */
 

@@ -185,6 +185,7 @@ static int take_from(struct mk_kernel *k, struct link *link, struct mk_message *
 		if (result < 0)
 			return result == -EAGAIN ? 0 : result;
 		if (!result && !answers_request(message)) {
+			mk_say_seen(link->rx);
 			k->held = link;
 			return 1;
 		}

@@ -100,13 +100,18 @@ static int take_extras(struct mk_kernel *k, const struct mk_document *manifest)
 {
 	struct rlimit core;
 	int file = find_descriptor(manifest, "initrd:file"), directory = find_descriptor(manifest, "initrd:directory");
-	int crash = find_descriptor(manifest, "crash"), result = 0;
+	int crash = find_descriptor(manifest, "crash"), panic = find_descriptor(manifest, "panic"), result = 0;
 	bool dumpable;
 
 	if (file >= 0 || directory >= 0) {
-		result = mk_map_initrd(k, file >= 0 ? file : directory, file < 0);
+		result = mk_map_data(&k->initrd, file >= 0 ? file : directory);
+		k->initrd_is_archive = file < 0;
 		close(file >= 0 ? file : directory);
 	}
+	if (!result && panic >= 0)
+		result = mk_map_data(&k->panic, panic);
+	if (panic >= 0)
+		close(panic);
 	if (!result && crash >= 0)
 		result = mk_catch_crashes(crash);
 	if (!result && !mk_document_truth(manifest, "core", &dumpable) && dumpable) {

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,6 +103,13 @@ static void default_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Who executes what nobody may read cannot be looked into from the beginning, until it says otherwise (execve(2); root
+ * may read everything). It is open already for those who are to read it. */
+static void hide(int image)
+{
+	fchmod(image, S_IXUSR | S_IXGRP | S_IXOTH);
+}
+
 static int enter_directory(const char *directory)
 {
 	return chdir(directory) < 0 ? -errno : 0;
@@ -137,6 +145,7 @@ static _Noreturn void be_the_image(const struct mk_spawn *what, const cpu_set_t 
 	if (!failure->error) {
 		failure->step = MK_SPAWN_EXECUTE;
 		default_signals();
+		hide(image);
 		syscall(SYS_execveat, image, "", what->argv, what->envp, AT_EMPTY_PATH);
 		failure->error = -errno;
 	}

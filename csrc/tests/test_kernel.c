@@ -1,5 +1,5 @@
-/* A native instance and a host that is made by hand: what the host sends, what other parties bring and what lies in an
- * initrd is input. The instance is a child, so that it is a process as it would be; the host is the test. */
+/* A native instance and a host that is made by hand: what the host sends and what other parties bring is input. The
+ * instance is a child, so that it is a process as it would be; the host is the test. */
 #include "harness.h"
 
 #include "../kernel.h"
@@ -579,85 +579,6 @@ static void a_manifest_that_is_none_is_refused_in_words(void)
 	reap_done(spawn(be_refused, NULL));
 }
 
-/* --- initrds --------------------------------------------------------------------------------------------------------- */
-
-#define BLOCK 512u
-
-/* One entry of an archive. @return where the next goes */
-static size_t add_entry(char *archive, size_t at, const char *name, char type, const char *content, size_t size)
-{
-	memset(archive + at, 0, BLOCK + (size + BLOCK - 1) / BLOCK * BLOCK);
-	snprintf(archive + at, 100, "%s", name);
-	snprintf(archive + at + 124, 12, "%011zo", size);
-	archive[at + 156] = type;
-	memcpy(archive + at + BLOCK, content, size);
-	return at + BLOCK + (size + BLOCK - 1) / BLOCK * BLOCK;
-}
-
-static size_t make_archive(char *archive)
-{
-	static const char path[] = "26 path=a name of its own\n30 mtime=1234567890.123456789\n";
-	size_t at = add_entry(archive, 0, "first", '0', "1", 1);
-
-	at = add_entry(archive, at, "pax", 'x', path, sizeof(path) - 1);
-	at = add_entry(archive, at, "not this", '0', "extended", 8);
-	at = add_entry(archive, at, "last", '0', "", 0);
-	memset(archive + at, 0, 2 * BLOCK);
-	return at + 2 * BLOCK;
-}
-
-static const char *look_up(const mk_kernel *k, const char *path, size_t length)
-{
-	size_t found = ~(size_t)0;
-	const char *data = mk_kernel_initrd(k, path, &found);
-
-	if (data)
-		CHECK_EQ(found, length);
-	return data;
-}
-
-static void files_of_an_archive_are_found_by_their_path(void)
-{
-	static char archive[16 * BLOCK];
-	static mk_kernel k;
-	int fd = sealed(archive, make_archive(archive));
-
-	CHECK_EQ(mk_map_initrd(&k, fd, true), 0);
-	close(fd);
-	CHECK_EQ(memcmp(look_up(&k, "first", 1), "1", 1), 0);
-	CHECK_EQ(memcmp(look_up(&k, "a name of its own", 8), "extended", 8), 0);
-	CHECK(look_up(&k, "last", 0) != NULL);
-	CHECK(look_up(&k, "not this", 0) == NULL);
-	CHECK(look_up(&k, "pax", 0) == NULL);
-	CHECK(look_up(&k, "", 0) == NULL);
-	mk_unmap_initrd(&k);
-}
-
-static void a_damaged_archive_is_survived(void)
-{
-	static char whole[16 * BLOCK];
-	static mk_kernel k;
-	size_t size = make_archive(whole), found;
-	struct random random = random_from(2);
-
-	for (uint64_t rounds = times(3000); rounds; rounds--) {
-		char *copy = malloc(size); /* ends where it ends, for a sanitizer to see */
-		size_t length = below(&random, 4) ? size : below(&random, size);
-
-		memcpy(copy, whole, size);
-		for (int i = 0; i < 4; i++)
-			copy[below(&random, size)] = below(&random, 2) ? (char)draw(&random)
-								       : (char)('0' + below(&random, 10));
-		k.initrd = copy;
-		k.initrd_size = length;
-		k.initrd_is_archive = true;
-		mk_kernel_initrd(&k, "first", &found);
-		mk_kernel_initrd(&k, "last", &found);
-		mk_kernel_initrd(&k, "nothing", &found);
-		free(copy);
-	}
-}
-
 static const struct test tests[] = {
 	TEST(an_instance_attaches_serves_and_ends),
 	TEST(requests_find_their_replies_and_others_their_turn),
@@ -666,8 +587,6 @@ static const struct test tests[] = {
 	TEST(a_host_that_is_gone_is_left),
 	TEST(a_peer_that_lies_loses_its_link),
 	TEST(a_manifest_that_is_none_is_refused_in_words),
-	TEST(files_of_an_archive_are_found_by_their_path),
-	TEST(a_damaged_archive_is_survived),
 };
 
 RUN_TESTS(tests)

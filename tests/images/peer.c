@@ -186,6 +186,14 @@ int main(void)
 				mk_kernel_reply(k, &m, data, length);
 			else
 				say(k, &m, "(none)");
+		} else if (strcmp(verb, "panic") == 0) {
+			size_t length;
+			const char *report = mk_kernel_panic(k, &length);
+
+			if (report)
+				mk_kernel_reply(k, &m, report, length);
+			else
+				say(k, &m, "(none)");
 		} else if (strcmp(verb, "overflow") == 0) {
 			overflow(m.length);
 		} else if (strcmp(verb, "timers") == 0) {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,6 +149,26 @@ def test_one_that_is_hung_is_killed_with_a_backtrace(machine, peer):
         assert web.wait(timeout=PATIENCE).reason == "watchdog"
     assert web.panic is not None
     assert web.panic.threads.startswith("Fatal signal: aborted\n")
+    web.delete()
+
+
+def test_a_crash_image_has_the_report_of_the_dead_one(machine, peer):
+    web = machine.create("web", memory="16M")
+    web.load(str(peer))
+    web.load(str(peer), panic=True)
+    web.boot(timeout=PATIENCE)
+    with machine.connect("web", capacity="64K") as link:
+        assert ask(link, "panic") == "(none)"
+        link.send(b"crash")
+        with pytest.raises(mk.Closed):
+            link.recv(timeout=PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while web.state != "active":
+        assert time.monotonic() < deadline
+    with machine.connect("web", capacity="64K") as link:
+        report = json.loads(ask(link, "panic"))
+    assert (report["name"], report["epoch"], report["signal"]) == ("web", 1, signal.SIGSEGV)
+    web.kill()
     web.delete()
 
 

@@ -81,6 +81,10 @@ MK_API const char *mk_kernel_param(const mk_kernel *k, const char *name);
  * @return NULL: there is none, or no such file. Valid until mk_kernel_exit */
 MK_API const void *mk_kernel_initrd(const mk_kernel *k, const char *path, size_t *length);
 
+/* In a crash image: the report of the incarnation in whose place it runs, a JSON object (multikernel/kernel/panic.py).
+ * @return NULL: this is none. Valid until mk_kernel_exit */
+MK_API const char *mk_kernel_panic(const mk_kernel *k, size_t *length);
+
 /* --- messages --------------------------------------------------------------------------------------------------- */
 
 /* Wait for the next message of any link; they take turns. The message before it is done with by that: should this
