@@ -142,7 +142,7 @@ def test_a_dry_init_makes_nothing_and_answers_as_a_real_one(cli):
     assert dry["dry_run"] is True
     assert dry["pool"]["cpus"] == sorted(os.sched_getaffinity(0))
     assert dry["pool"]["memory"] > 0
-    assert set(dry) == {"machine", "host", "pool", "dry_run"}
+    assert set(dry) == {"machine", "trusted_keys", "host", "pool", "dry_run"}
     cli("show", status=3)
 
 
@@ -762,7 +762,7 @@ def test_the_document_of_an_error_has_the_fields_of_the_error(cli, machine):
     error = cli("halt", "web", "--json", status=3).document["error"]
     assert error["type"] == "StateError"
     assert error["fields"]["state"] == "ready"
-    assert error["fields"]["legal"] == ["load", "delete"]
+    assert error["fields"]["legal"] == ["load", "delete", "load --panic"]
     assert json.dumps(error)
 
 
