@@ -147,6 +147,7 @@ class Incarnation:
         self.pages = pages
         for future in self.reached.values():
             future.set_result(None)
+        self.input.close()  # for `Input.resume`
         # Its console's pipe was made by another host: it brings that, too.
         for name in ("_console", "_its_console"):
             self._close_descriptor(name)
@@ -196,6 +197,10 @@ class Incarnation:
     def extras(self) -> dict[str, int]:
         """What it is given besides, by name; these stay ours, too."""
         return {"crash": self._crash, **self.input.extras()}
+
+    def kept(self) -> dict[str, int]:
+        """Those of them that the next host needs, if this one is killed."""
+        return {"crash": self._crash, **self.input.kept()}
 
     def handed_over(self) -> None:
         """The zygote has its copies: close those that only the instance should have, so that their ends are seen."""
