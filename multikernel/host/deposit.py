@@ -91,7 +91,7 @@ def descriptors(instance: Instance) -> dict[str, int]:
     if instance.last is not None and instance.last.pages:
         fds |= zip(PAGES, instance.last.pages, strict=True)
     if instance.run is not None:
-        fds |= instance.run.lasting()
+        fds |= instance.run.kept()
     if instance.panic is not None:
         fds["panic"] = instance.panic[1]
     return fds

@@ -147,8 +147,8 @@ class Incarnation:
         self.pages = pages
         for future in self.reached.values():
             future.set_result(None)
-        # Its console's pipe was made by another host, and the one it is typed to: it brings them, too.
-        self.input.close()
+        self.input.close()  # for `Input.resume`
+        # Its console's pipe was made by another host: it brings that, too.
         for name in ("_console", "_its_console"):
             self._close_descriptor(name)
         if crash >= 0:
@@ -196,11 +196,11 @@ class Incarnation:
 
     def extras(self) -> dict[str, int]:
         """What it is given besides, by name; these stay ours, too."""
-        return {**self.lasting(), **self.input.extras()}
+        return {"crash": self._crash, **self.input.extras()}
 
-    def lasting(self) -> dict[str, int]:
-        """Those of them that are ours until its end, by name."""
-        return {"crash": self._crash}
+    def kept(self) -> dict[str, int]:
+        """Those of them that the next host needs, if this one is killed."""
+        return {"crash": self._crash, **self.input.kept()}
 
     def handed_over(self) -> None:
         """The zygote has its copies: close those that only the instance should have, so that their ends are seen."""

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from multikernel.host.client import Client
 
 
+WRITE = "input_write"
+"""What the writing end is called among an instance's descriptors."""
+
+
 class Input:
     """The pipe of one incarnation.
 
@@ -28,16 +32,20 @@ class Input:
 
     def extras(self) -> dict[str, int]:
         """What the instance is given; these stay this object's."""
-        return {"input": self._read, "input_write": self._write}
+        return {"input": self._read, **self.kept()}
+
+    def kept(self) -> dict[str, int]:
+        """What the next host needs of it, if this one is killed."""
+        return {WRITE: self._write} if self._write >= 0 else {}
+
+    def resume(self, fd: int) -> None:
+        """It was another host's: the end to write to, owned from here on."""
+        self.close()
+        self._write = fd
 
     def handed_over(self) -> None:
         """The instance has it: so that who writes learns of its end."""
         self._read = _closed(self._read)
-
-    def take(self, write: int) -> None:
-        """The instance is another host's, and brings its own pipe: the writing end of that, owned from here on."""
-        self.close()
-        self._write = write
 
     def attach(self, client: Client, name: str) -> list[int]:
         """A descriptor for the client to write to, which is the caller's.
@@ -48,8 +56,8 @@ class Input:
         """
         if self._write < 0:
             raise ResourceError(
-                f"nobody can type to {name!r} now: the host that booted it was killed, and it has not come to this one "
-                "yet. It does when it looks for messages next.",
+                f"nobody can type to {name!r} yet: its host was killed, and it has not come to this one with what it "
+                "reads. It comes by itself, unless it is stopped.",
                 name=name,
             )
         holder = self._holder

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from multikernel.errors import MultikernelError, NotFound
 from multikernel.host import log
 from multikernel.host.deposit import CRASH_IMAGE, PAGES
+from multikernel.host.input import WRITE
 from multikernel.host.instance import Instance, Loaded
 from multikernel.host.policy import Policy
 from multikernel.host.request import check_protocol
@@ -126,10 +127,10 @@ class TakeOver:
                 loaded.image.fd = image.fd
                 del brought["image"]
                 loaded.initrd = loaded.initrd or _initrd(brought)
-            if "input_write" in brought:
-                run.input.take(brought.pop("input_write"))
             if "crash" in brought:
                 run.take_crash(brought.pop("crash"))
+            if WRITE in brought:
+                run.input.resume(brought.pop(WRITE))
         finally:
             close_all(brought.values())
         self._registry.publish(instance)
@@ -150,6 +151,8 @@ class TakeOver:
         pages = [kept.pop(name) for name in PAGES if name in kept]
         if ran:
             self._resume(instance, ran, pages, kept.pop("crash", -1))
+            if instance.run is not None and WRITE in kept:
+                instance.run.input.resume(kept.pop(WRITE))
         else:
             self._show(instance, pages)
             if instance.loaded is not None and instance.loaded.image.fd < 0:

@@ -24,7 +24,6 @@ from multikernel.shm.waiting import deadline
 if TYPE_CHECKING:
     from multikernel.ipi.link import Link
     from multikernel.ipi.messages import Message
-    from multikernel.shm.lane_receiver import LaneReceiver
     from multikernel.shm.pages import StatusPage
 
     from .links import Links
@@ -66,12 +65,13 @@ class AsyncLoop:
 
     def __init__(self, links: Links, serve: Callable[[], None]) -> None:
         self._links, self._host, self._timers = links, links.host, links.loop.timers
-        self._serve_all = serve
+        self.serve = serve
+        """What is done around each wait."""
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._error: Exception | None = None
-        self._host_lane: LaneReceiver | None = None
-        self._host_fd = self._channel = -1
+        self._follow: Callable[[Callable[[], None]], None] = self._host.change
+        self._host_fds: list[int] = []  # of its lane and of its channel, as far as they are watched
         self._watched: dict[Link, int] = {}  # a descriptor of its own for each: the link's may be somebody else's here
         self._paused: set[Link] = set()
         self._waiting: set[asyncio.Future[None]] = set()
@@ -81,7 +81,8 @@ class AsyncLoop:
 
     async def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """Be the loop of `main`, until that returns. An error of a handler ends it, as in the other loop."""
-        self._watch_host()
+        self._host.change = self._change_host
+        self._listen()
         self._loop.call_soon(self._guard, self._host.ready)  # when main waits for the first time
         self._timers.on_change = self._set_alarm
         self._set_alarm()
@@ -97,7 +98,8 @@ class AsyncLoop:
             self._timers.on_change = None
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._loop.remove_reader(self._host_fd)
+            self._host.change = self._follow
+            self._deafen()
             for link in list(self._watched):
                 self.forget(link)
         raise self._error
@@ -123,14 +125,13 @@ class AsyncLoop:
 
         self._host.begin(document, fds, answer)
         self._asking += 1
-        self._hear_documents()
+        self._listen()
         try:
             async with asyncio.timeout(timeout + _HOST_SAYS_IT_WITHIN):
                 said, got = await answered
         finally:
             self._asking -= 1
-            if not self._asking:
-                self._loop.remove_reader(self._channel)
+            self._listen()
         if "failed" in said:
             close_all(got)
             raise from_wire(said["failed"])
@@ -189,34 +190,35 @@ class AsyncLoop:
         self._paused.discard(link)
         self._loop.add_reader(self._watched[link], self._guard, self._on_link, link)
 
-    def serve(self) -> None:
-        """What is done around each wait."""
-        self._serve_all()
-        self._watch_host()
+    def _listen(self) -> None:
+        """Hear the host: by its lane, and by the control channel as long as an answer is to come."""
+        self._deafen()
+        self._hear(self._host.lane.lane.fileno(), self._on_host)
+        if self._asking:
+            self._hear(self._host.control.fileno(), self._on_document)
 
-    def _watch_host(self) -> None:
-        """Watch the host's lane: another one, where the machine has another host by now."""
-        lane = self._host.lane.lane
-        if lane is not self._host_lane:
-            if self._host_fd >= 0:
-                self._loop.remove_reader(self._host_fd)
-            self._host_lane, self._host_fd = lane, lane.fileno()
-            self._loop.add_reader(self._host_fd, self._guard, self._on_host)
-            if self._asking:
-                self._hear_documents()
+    def _hear(self, fd: int, call: Callable[[], None]) -> None:
+        self._loop.add_reader(fd, self._guard, call)
+        self._host_fds.append(fd)
 
-    def _hear_documents(self) -> None:
-        """Look when the host says something by the control channel: another one, where there is another host."""
-        if self._channel >= 0:
-            self._loop.remove_reader(self._channel)
-        self._channel = self._host.control.fileno()
-        self._loop.add_reader(self._channel, self._guard, self._on_document)
+    def _deafen(self) -> None:
+        while self._host_fds:
+            self._loop.remove_reader(self._host_fds.pop())
+
+    def _change_host(self, change: Callable[[], None]) -> None:
+        """Hear what `change` puts in the place of lane and channel.
+
+        Those are closed by it, so nothing of them may be left in the event loop: their numbers are soon others'.
+        """
+        self._deafen()
+        self._follow(change)
+        self._listen()
 
     def _on_document(self) -> None:
         try:
             self._host.take_documents()
         except Closed:  # the end of the host, which the lane tells too
-            self._loop.remove_reader(self._channel)
+            self._loop.remove_reader(self._host_fds.pop())
 
     def _on_host(self) -> None:
         self.serve()

@@ -120,9 +120,8 @@ def _confine(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, 
         process.stay_dumpable()
     process.set_name(f"mk:{manifest.name}")
     process.default_signals()
-    _redirect(given.console_write, extras["input"])
-    done = given.console_write, extras["input"]
-    process.close_all_but([fd for fd in (*given, *extras.values()) if fd not in done])
+    _redirect(given.console_write, extras.pop("input"))
+    process.close_all_but([fd for fd in (*given, *extras.values()) if fd != given.console_write])
     faulthandler.enable(extras["crash"])  # the host's memory: it outlives us
     for variable in process.THREAD_POOLS:  # more threads than cpus of its own would only take turns
         os.environ.setdefault(variable, str(len(manifest.cpus)))

@@ -43,6 +43,21 @@ def main(kernel):
         link = kernel.connect(message.payload.decode(), capacity="64K")
         message.reply(link.request(b"hello").payload)
 """
+ASYNCHRONOUS = """
+async def main(kernel):
+    async for message in kernel.messages():
+        if message.payload == b"connect":
+            link = await kernel.aconnect("echo", capacity="64K")
+            message.reply((await link.arequest(b"by another host")).payload)
+        else:
+            message.reply(message.payload)
+"""
+READS_ITS_INPUT = """
+import select
+def main(kernel):
+    for message in kernel.messages():
+        message.reply(b"%d" % len(select.select([0], [], [], 0.02)[0]))
+"""
 
 
 @pytest.fixture
@@ -317,3 +332,29 @@ def test_name_of_a_machine_without_a_host_stays_taken(machine, boot, cpus):
         mk.Machine(cpus=cpus, memory="64M", name="lasting", persist=True)
     with mk.Machine.attach("lasting") as other:
         assert other["web"].pid == web.pid
+
+
+@pytest.mark.parametrize("which", ["host", "both"])
+def test_asynchronous_instance_is_served_by_the_next_host(machine, boot, which):
+    web = boot("web", ASYNCHRONOUS)
+    boot("echo", "echo.py")
+    with machine.connect("web") as link:
+        kill(*victims(machine, which))
+        assert link.request(b"hostless", timeout=PATIENCE).payload == b"hostless"
+        with machine.connect("web", timeout=PATIENCE) as another:
+            assert another.request(b"connect", timeout=PATIENCE).payload == b"by another host"
+        assert link.request(b"again", timeout=PATIENCE).payload == b"again"
+    assert web.halt(timeout=PATIENCE) == mk.End("halted", 0, 0)
+
+
+@pytest.mark.parametrize("which", ["host", "both"])
+def test_input_of_an_instance_is_at_no_end_and_the_next_host_gives_it_out(machine, boot, which):
+    """An image that reads a line must not take the host's end for one."""
+    web = boot("web", READS_ITS_INPUT)
+    with machine.connect("web") as link:
+        kill(*victims(machine, which))
+        assert link.request(b"anything?", timeout=PATIENCE).payload == b"0"
+        machine.connect("web", timeout=PATIENCE).close()  # it has come to its next host then
+        with web.attach() as typed:
+            typed.write(b"x\n")
+            assert link.request(b"anything?", timeout=PATIENCE).payload == b"1"
