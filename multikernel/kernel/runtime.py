@@ -243,6 +243,9 @@ class Kernel:
     def connect(self, name: str, *, capacity: int | str = "1M", timeout: float = 30.0) -> Link:
         """A link to another instance of this machine. Its messages also come out of `messages`.
 
+        A new incarnation goes on with the links of the one before: who asks for what that one had asked for, with the
+        same capacity, gets the same link.
+
         Args:
             name: of an active instance.
             capacity: bytes each way, rounded up to a power of two.
@@ -257,6 +260,11 @@ class Kernel:
     async def aconnect(self, name: str, *, capacity: int | str = "1M", timeout: float = 30.0) -> Link:  # noqa: ASYNC109 the host's as well
         """As `connect`, in an `async def main`: everything else goes on meanwhile."""
         return await self._links.aconnect(name, capacity, timeout)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """All open links: those of the incarnation before first, then in the order in which they were made."""
+        return tuple(self._links)
 
     # --- the host
 
@@ -295,10 +303,14 @@ class Kernel:
 
         return aio.run(self._status, serve())
 
+    def take_over(self) -> None:
+        """Go on with the links of the incarnation before. Called before the image is entered, if there was one."""
+        self._links.take_over()
+
     def close(self) -> None:
-        """Close all links. Called when `main` has returned."""
+        """Use no link any more. Called when `main` has returned; the end of the process is what closes them."""
         self._host.serve()  # so that the last words go to the host that there is
-        self._links.close()
+        self._links.leave()
 
 
 class Messages:

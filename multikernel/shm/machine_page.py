@@ -184,6 +184,11 @@ class MachineView:
         c = ffi.new("struct mk_instance_record *")
         return [record for id_ in range(1, lib.MK_INSTANCES) if (record := self._instance(id_, c)) is not None]
 
+    @property
+    def pointer(self) -> Any:
+        """The page, a const struct mk_machine *; mapped for as long as somebody has that. ValueError once closed."""
+        return self._open()
+
     def images(self) -> list[ImageRecord]:
         """All images, by id."""
         found = []
