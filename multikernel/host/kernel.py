@@ -32,6 +32,7 @@ from multikernel.shm.channel import close_all
 from multikernel.shm.pages import MachinePage, MachineRecord
 
 if TYPE_CHECKING:
+    from multikernel.host.answers import Answer
     from multikernel.host.client import Client
     from multikernel.host.incarnation import Incarnation
     from multikernel.host.instance import Instance
@@ -308,6 +309,8 @@ class HostKernel:
             case "resumed" | "abandoned" if instance.run is not None:
                 self.links.answered(instance.run, document, fds)
                 self.lifecycle.let_go_on(instance, instance.run)
+            case "memory" if instance.run is not None:
+                self._give_memory(instance, instance.run, Request(document, fds))
             case "unlink" | "facing":
                 close_all(fds)
                 self.links.told(instance.id, document)
@@ -315,6 +318,20 @@ class HostKernel:
                 self._connect(instance, instance.run, Request(document, fds))
             case _:
                 close_all(fds)
+
+    def _give_memory(self, instance: Instance, run: Incarnation, request: Request) -> None:
+        """An instance asks for a named memory."""
+
+        async def give() -> Answer:
+            answer = await instance.named.serve(request, lambda: self.registry.room_in(instance))
+            if instance.run is not run:  # it has ended meanwhile, and nobody may have it but who comes after
+                close_all(answer[1])
+                raise Closed(f"{instance.name!r} has ended")
+            self.registry.publish(instance)
+            return answer
+
+        begun(run)
+        self.server.answers.begin(request, give(), run.push, lambda: done(run))
 
     def _connect(self, instance: Instance, run: Incarnation, request: Request) -> None:
         """An instance asks for a link to another."""

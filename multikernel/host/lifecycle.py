@@ -131,24 +131,22 @@ class Lifecycle:
     def give_up(self, instance: Instance) -> None:
         """No successor will come: who waits for one is told so. Nothing happens if none was expected."""
         if instance.due:
-            instance.due = False
+            self.forgo(instance)
             self._registry.publish(instance)
-            self._links.left(instance.id)
 
     def forgo(self, instance: Instance) -> None:
-        """As `give_up`, for who publishes what has become of the instance himself, and right after this."""
+        """As `give_up`, for who publishes what has become of the instance himself, right after this."""
         instance.due = False
-        if instance.run is None:
-            self._links.left(instance.id)
+        instance.named.clear()
+        self._links.left(instance.id)
 
     def stand_down(self, instance: Instance) -> bool:
         """Somebody has decided what the instance is to be: take back a restart that is due. Whether one was."""
         was_due = self.supervision.cancel(instance)
         if was_due:
-            instance.due = False
+            self.forgo(instance)
             if not instance.deleted:
                 self._registry.publish(instance)
-            self._links.left(instance.id)
         return was_due
 
     async def halt(self, instance: Instance, within: float, *, force: bool) -> End:
@@ -389,6 +387,8 @@ class Lifecycle:
         lost = instance.loaded is not None and instance.loaded.image.fd < 0  # it alone had it, and did not bring it
         if not run.asked and not self._closing and not lost:
             self.supervision.plan(instance, run, state)
+        if not instance.due:
+            instance.named.clear()
         self._registry.enter(instance, state, ended=instance.end is end)
         if lost:
             self._registry.lose_image(instance)

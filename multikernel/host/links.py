@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 
 from multikernel.errors import Closed, MultikernelError, ResourceError, Timeout, from_wire
 from multikernel.host.kept import check_halves
-from multikernel.host.registry import FIXED_MEMORY, Registry
 from multikernel.host.states import refused
 from multikernel.shm.channel import close_all
 from multikernel.units import format_size
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from multikernel.host.instance import Instance
     from multikernel.host.kept import KeptLinks
     from multikernel.host.party import Party
+    from multikernel.host.registry import Registry
     from multikernel.host.request import Request
     from multikernel.shm.channel import Document
 
@@ -89,7 +89,7 @@ class Broker:
         run = _active(instance)
         if instance.id == party.id:
             raise ResourceError(f"{to!r} cannot be linked to itself", name=to)
-        _check_fits(instance, capacity)
+        _check_fits(instance, capacity, self._registry.room_in(instance))
         check_halves(fds, party.id, capacity)
         link = next(self._numbers)
         # Unlike a pair of descriptors, these close themselves on every way out.
@@ -185,14 +185,12 @@ def _busy(name: str, within: float) -> Timeout:
     )
 
 
-def _check_fits(instance: Instance, capacity: int) -> None:
-    image = instance.loaded.size if instance.loaded else 0
-    left = instance.memory - FIXED_MEMORY - image
+def _check_fits(instance: Instance, capacity: int, left: int) -> None:
     if capacity > left:
         raise ResourceError(
             f"a link of {format_size(capacity)} each way does not fit into {instance.name!r}: of its "
-            f"{format_size(instance.memory)}, {format_size(max(left, 0))} are left beside image and console. "
-            "Ask for less, or create it with more memory.",
+            f"{format_size(instance.memory)}, {format_size(max(left, 0))} are left beside image, console and named "
+            "memory. Ask for less, or create it with more memory.",
             asked=capacity,
             free=max(left, 0),
         )

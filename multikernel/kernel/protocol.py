@@ -30,6 +30,10 @@ instance to host
                         takes over a link (below), with objects of its own that go on where the predecessor's end.
     {"verb": "abandoned", "link": l, "reason": text}
                         cannot. Neither is answered.
+    {"verb": "memory", "id": n, "name": name, "size": bytes}
+                        asks for a named memory, which is made if it is not there. Answered:
+    {"answer": n, "ok": {"size": bytes, "fresh": flag}} + [memory]
+                        size: in whole pages; fresh: it was made now, and is all zero. Or with an error.
     {"verb": "unlink", "link": l}
                         it has closed a link. Not answered.
     {"verb": "facing", "link": l, "epoch": e}

@@ -10,9 +10,11 @@ from multikernel.image.cmdline import Params
 from multikernel.ipi.messages import USER, Message
 from multikernel.shm.wait import descriptor
 from multikernel.shm.waiting import AT_ONCE, deadline, is_over
+from multikernel.units import parse_size
 
 from .links import Links
 from .log import with_fields
+from .memories import Memories
 
 if TYPE_CHECKING:
     from multikernel.image.initrd import View
@@ -54,8 +56,8 @@ class Kernel:
         self.machine: str = manifest.machine
         """The machine's name."""
         self.cpus: tuple[int, ...] = manifest.cpus
-        self.memory: int = manifest.memory
-        """The budget, bytes."""
+        self.budget: int = manifest.memory
+        """Its memory, bytes: what it was created with."""
         self.cmdline: str = manifest.cmdline
         """What `load` was given for it."""
         self.params: Params = Params(manifest.cmdline)
@@ -69,6 +71,7 @@ class Kernel:
         self._status = status
         self._links = Links(manifest, control, host_lane, status, machine, self.log, usher)
         self._loop, self._host = self._links.loop, self._links.host
+        self._memories = Memories(self._host)
         host_lane.count_waits_in(status.own())
 
     # --- messages
@@ -265,6 +268,28 @@ class Kernel:
     def links(self) -> tuple[Link, ...]:
         """All open links: those of the incarnation before first, then in the order in which they were made."""
         return tuple(self._links)
+
+    # --- memory
+
+    def memory(self, name: str, size: int | str) -> memoryview:
+        """Memory of this instance that outlives the incarnation: a successor that asks for it has it as it was left.
+
+        All zero when it is made, and counted in the instance's budget; it goes when no successor is due. Nothing in it
+        is atomic but what the processor writes at once: an incarnation may have been killed between two stores.
+        Waits for the host, which makes it. `numpy.frombuffer(kernel.memory("table", "16M"), dtype)` needs no copy.
+
+        Args:
+            name: 1 to 64 characters.
+            size: bytes, rounded up to whole pages; always the same for the same name.
+
+        Returns:
+            Its bytes, writable, until this process ends. Asking again gives the same. A forked child does not have it.
+
+        Raises:
+            ResourceError: no room for it in the budget, or it is there with another size.
+            OSError, MultikernelError: the system has no memory for it.
+        """
+        return self._memories.get(name, parse_size(size))
 
     # --- the host
 
