@@ -85,7 +85,7 @@ IMAGES = {
     "says what it is": """
         import os, sys, signal, threading
         def main(kernel):
-            print(kernel.name, kernel.id, kernel.epoch, kernel.machine, kernel.cpus, kernel.memory, kernel.cmdline)
+            print(kernel.name, kernel.id, kernel.epoch, kernel.machine, kernel.cpus, kernel.budget, kernel.cmdline)
             print(dict(kernel.params))
             print(sorted(os.sched_getaffinity(0)), os.getcwd(), threading.active_count())
             print(sorted(os.listdir("/proc/self/fd"), key=int))

@@ -25,7 +25,8 @@ IMAGE = """
 
     def main(kernel):
         for message in kernel.messages():
-            deal_with(kernel, message.payload.decode())
+            if not message.redelivered:  # what the one before hung in
+                deal_with(kernel, message.payload.decode())
             message.reply(str(kernel.epoch).encode())
 
     def deal_with(kernel, what):

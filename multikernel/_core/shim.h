@@ -12,6 +12,7 @@
 #include "multikernel/probe.h"
 #include "multikernel/process.h"
 #include "multikernel/queue.h"
+#include "multikernel/resume.h"
 #include "multikernel/spawn.h"
 #include "multikernel/status.h"
 
@@ -20,6 +21,7 @@
 /* Where the words of a lane lie in its objects, for who reads them by descriptor: multikernel/shm/lane_look.py. */
 #define MK_PY_HEAD_AT offsetof(struct mk_producer, head)
 #define MK_PY_TAIL_AT offsetof(struct mk_consumer, tail)
+#define MK_PY_SEEN_AT offsetof(struct mk_consumer, seen)
 #define MK_PY_RECEIVER_PARKED_AT offsetof(struct mk_consumer, parked)
 #define MK_PY_RECEIVER_STATE_AT offsetof(struct mk_consumer, state)
 
@@ -114,6 +116,19 @@ static int mk_py_wait_until(struct mk_end *end, int64_t deadline)
 	return mk_wait(end, left);
 }
 
+/* As mk_py_enter, for what sends or receives: -ESTALE if the host has published something of the peer, at which the
+ * caller looks first, and then says mk_py_watch_fate. */
+static int mk_py_enter_lane(struct mk_end *end)
+{
+	int result = mk_py_enter(end);
+
+	if (!result && mk_fate_changed(end)) {
+		mk_py_leave(end);
+		return -ESTALE;
+	}
+	return result;
+}
+
 /* --- sending ---------------------------------------------------------------------------------------------------- */
 
 /* The id of the next record: the caller's, or with 0 the lane's own count. */
@@ -125,10 +140,12 @@ static uint64_t mk_py_id(struct mk_sender *tx, uint64_t id)
 static int mk_py_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uint64_t id, const void *payload,
 		      uint64_t length, int64_t deadline)
 {
-	int result = mk_py_enter(&tx->end);
+	int result = mk_py_enter_lane(&tx->end);
+	uint64_t head;
 
 	if (result)
 		return result;
+	head = tx->head;
 	id = mk_py_id(tx, id);
 	while ((result = mk_send(tx, type, subtype, id, payload, length)) == -EAGAIN) {
 		mk_count(&tx->end.counters->stalls, 1);
@@ -136,6 +153,8 @@ static int mk_py_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uin
 		if (result)
 			break;
 	}
+	if (result == -EPIPE && tx->head != head)
+		result = -ESHUTDOWN; /* it is published, and nobody will take it: a successor may */
 	mk_py_leave(&tx->end);
 	return result;
 }
@@ -174,7 +193,7 @@ static void mk_py_send_many(struct mk_sender *tx, uint16_t type, uint16_t subtyp
 			    const void *const *pieces, const uint64_t *lengths, const uint32_t *counts, int64_t count,
 			    int64_t deadline, struct mk_py_batch *done)
 {
-	done->why = mk_py_enter(&tx->end);
+	done->why = mk_py_enter_lane(&tx->end);
 	if (done->why)
 		return;
 	while (done->records < count) {
@@ -230,7 +249,7 @@ static int64_t mk_py_send_elements(struct mk_sender *tx, const void *elements, i
 /* Keeps the end on success: mk_py_commit or mk_py_abandon gives it back. */
 static int mk_py_reserve(struct mk_sender *tx, uint64_t n, void **slot, int64_t deadline)
 {
-	int result = mk_py_enter(&tx->end);
+	int result = mk_py_enter_lane(&tx->end);
 
 	if (result)
 		return result;
@@ -257,8 +276,8 @@ static int mk_py_commit(struct mk_sender *tx, uint64_t n, uint16_t type, uint16_
 	result = tx->end.shape.element ? mk_finish_elements(tx, n)
 				       : mk_finish(tx, n, type, subtype, mk_py_id(tx, id));
 	tx->reserved = 0;
-	if (!result)
-		result = mk_publish(tx);
+	if (!result && (result = mk_publish(tx)) == -EPIPE)
+		result = -ESHUTDOWN; /* as in mk_py_send */
 	mk_py_leave(&tx->end);
 	return result;
 }
@@ -283,11 +302,13 @@ static void mk_py_recover_sender(struct mk_sender *tx)
 
 static int mk_py_ipi(struct mk_sender *tx, unsigned vector)
 {
-	int result = mk_py_enter(&tx->end);
+	int result = mk_py_enter_lane(&tx->end);
 
 	if (result)
 		return result;
-	result = mk_ipi_raise(tx, vector);
+	result = tx->end.stop;
+	if (!result && (result = mk_ipi_raise(tx, vector)) == -EPIPE)
+		result = -ESHUTDOWN; /* as in mk_py_send */
 	mk_py_leave(&tx->end);
 	return result;
 }
@@ -311,7 +332,7 @@ static bool mk_py_ipi_first(struct mk_receiver *rx, uint64_t next, bool record)
 static int mk_py_peek(struct mk_receiver *rx, struct mk_message *messages, int limit, uint64_t bytes, int64_t deadline)
 {
 	int n = 0;
-	int result = mk_py_enter(&rx->end);
+	int result = mk_py_enter_lane(&rx->end);
 
 	if (result)
 		return result;
@@ -368,10 +389,20 @@ static int mk_py_release(struct mk_receiver *rx)
 	return 0;
 }
 
+/* What is looked at is handed out where it lies. */
+static int mk_py_say_seen(struct mk_receiver *rx)
+{
+	int result = mk_py_lent(&rx->end);
+
+	if (!result)
+		mk_say_seen(rx);
+	return result;
+}
+
 /* Give the end back but not yet the space: mk_py_done does, once the message has been dealt with. */
 static int mk_py_hold(struct mk_receiver *rx)
 {
-	int result = mk_py_lent(&rx->end);
+	int result = mk_py_say_seen(rx);
 
 	if (result)
 		return result;
@@ -614,7 +645,7 @@ static int mk_py_look(struct mk_end **ends, int count, unsigned char *ready)
 struct mk_py_view {
 	uint64_t capacity, used, bad_value, epoch;
 	uint32_t bad, peer_pid, peer_id, element;
-	int gone, claimed_here;
+	int gone, claimed_here, hung_up;
 };
 
 static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
@@ -630,6 +661,7 @@ static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 	view->bad_value = end->bad_value;
 	view->claimed_here = end->generation == mk_fork_generation();
 	view->gone = end->gone;
+	view->hung_up = end->hung_up;
 	if (!here) /* another call has it: what it knows by itself will do */
 		return;
 	if (!end->peer_map) {
@@ -640,6 +672,7 @@ static void mk_py_inspect(struct mk_end *end, struct mk_py_view *view)
 	view->peer_pid = peer->owner_pid;
 	view->peer_id = peer->owner_id;
 	view->gone = mk_end_gone(end, true);
+	view->hung_up = end->hung_up;
 	if (end->sending) {
 		struct mk_sender *tx = (struct mk_sender *)(void *)end;
 		view->used = tx->head - mk_load_relaxed(&tx->peer->tail);

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from multikernel.client import launch
@@ -17,6 +18,7 @@ from multikernel.errors import Closed, MultikernelError, NotFound, NotOwner, Res
 from multikernel.host import address
 from multikernel.host.rundir import RunDir
 from multikernel.ipi.half import LinkHalf
+from multikernel.shm.channel import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +61,7 @@ class Membership:
         self._joining = threading.Lock()
         self._looked = 0.0  # when a look for a new host was in vain
         self._sight = Sight(page)
+        self._links: weakref.WeakValueDictionary[int, Link] = weakref.WeakValueDictionary()
         self._connection = Connection(channel, name, self._on_push)
         self._finalizer = weakref.finalize(owner, self._abandoned, repr(owner.__class__.__name__))
         _members.add(self)
@@ -150,7 +153,7 @@ class Membership:
             lambda connection: self._link(connection, name, capacity, timeout), "connect", again=True
         )
         producer, consumer, socket_fd, pidfd = fds
-        return half.attach(
+        link = half.attach(
             [producer, consumer],
             socket_fd=socket_fd,
             pidfd=pidfd,
@@ -158,7 +161,25 @@ class Membership:
             peer_name=terms["peer_name"],
             peer_epoch=terms["peer_epoch"],
             machine=self._sight.machine,
+            number=terms["link"],
+            introducer=self,
         )
+        self._links[link.peer.number] = link
+        return link
+
+    # --- what links ask of who introduces them
+
+    def take_news(self) -> None:
+        """Take what the host has pushed."""
+        self._connection.poll()
+
+    def tell(self, document: Document) -> None:
+        """Say something to the host that it does not answer; nothing, if it does not read or this has ended."""
+        self._connection.tell(document)
+
+    def changing(self, _link: Link) -> AbstractContextManager[None]:
+        """A block in which one of the links gets another peer: nothing of ours waits for links."""
+        return nullcontext()
 
     def _link(
         self, connection: Connection, name: str, capacity: int, timeout: float
@@ -301,6 +322,13 @@ class Membership:
             raise Closed(f"machine {self.name!r} was closed here")
 
     def _on_push(self, document: Document, fds: list[int]) -> None:
+        if document.get("push") == "successor":
+            link = self._links.get(document["link"])
+            if link is None:
+                close_all(fds)
+            else:
+                link.peer.offer(document, fds)
+            return
         number = self._sight.take(document, fds)
         if number is not None:
             self._connection.tell({"verb": "seen", "instance": number})

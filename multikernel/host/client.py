@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from multikernel.errors import Closed
-from multikernel.host.links import Party
+from multikernel.host.party import Party
 from multikernel.host.wire import Wire
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Client:
 
     def party(self) -> Party:
         """As who it asks for links."""
-        return Party(self.id, f"client-{self.pid}", 0, self.pidfd)
+        return Party(self.id, f"client-{self.pid}", 0, self.pidfd, self.wire.send)
 
     def tell(self, instance: Instance) -> None:
         """Push the pages of its newest incarnation, or that there are none, and the panic report that is kept.

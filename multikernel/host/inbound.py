@@ -16,47 +16,46 @@ class Inbound:
     """Read-only descriptors of both objects of each lane; none is mapped."""
 
     def __init__(self) -> None:
-        self._lanes: list[Lane] = []
+        self._lanes: dict[int, Lane] = {}  # by the link's number
 
-    def add(self, sender: int, producer: int, consumer: int, capacity: int) -> None:
-        """Hold one more lane, by copies of its descriptors. Those that its receiver has closed go.
+    def add(self, link: int, sender: int, producer: int, consumer: int, capacity: int) -> None:
+        """Hold one more lane, by copies of its descriptors; in place of the one that this link had before, if any.
 
         Raises:
             OSError: there are no descriptors.
         """
-        self._sweep()
         copies: list[int] = []
         try:
             copies.extend(map(os.dup, (producer, consumer)))
         except OSError:
             close_all(copies)
             raise
-        self._lanes.append(Lane(copies[0], copies[1], capacity, sender))
+        self.remove(link)
+        self._lanes[link] = Lane(copies[0], copies[1], capacity, sender)
+
+    def remove(self, link: int) -> None:
+        """Let the lane of a link go, if it is there."""
+        lane = self._lanes.pop(link, None)
+        if lane is not None:
+            close_all([lane.producer, lane.consumer])
 
     def released(self) -> tuple[int, ...]:
         """How far each lane was given back."""
-        return tuple(lane.released() for lane in self._lanes)
+        return tuple(lane.released() for lane in self._lanes.values())
 
     def waits(self) -> bool:
         """Whether something that was not given back lies in any of them."""
-        return any(lane.waits() and not lane.closed() for lane in self._lanes)
+        return any(lane.waits() and not lane.closed() for lane in self._lanes.values())
 
     def unread(self) -> list[Unread]:
         """The headers of what was not given back, by lane."""
         found: list[Unread] = []
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             with contextlib.suppress(OSError):
                 found += lane.unread(MOST_UNREAD)
         return found
 
     def close(self) -> None:
         """Let all of them go. Closing twice is fine."""
-        for lane in self._lanes:
-            close_all([lane.producer, lane.consumer])
-        self._lanes = []
-
-    def _sweep(self) -> None:
-        closed = [lane for lane in self._lanes if lane.closed()]
-        for lane in closed:
-            self._lanes.remove(lane)
-            close_all([lane.producer, lane.consumer])
+        for link in list(self._lanes):
+            self.remove(link)

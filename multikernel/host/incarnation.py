@@ -15,6 +15,7 @@ from multikernel.host import crash_sink
 from multikernel.host.ends import Asked, Facts
 from multikernel.host.inbound import Inbound
 from multikernel.host.input import Input
+from multikernel.host.party import Party
 from multikernel.host.wire import Wire
 from multikernel.ipi.hostlane import HostLane
 from multikernel.kernel.protocol import LONGEST_TRACEBACK, Descriptors, tail
@@ -23,7 +24,7 @@ from multikernel.shm.channel import Channel, Document, close_all
 from multikernel.shm.pages import ConsoleView, End
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from multikernel.host.oom import OomKills
 
@@ -74,6 +75,8 @@ class Incarnation:
         """Whether the host has killed it, for whatever reason."""
         self.crashed = False
         """Whether it is the crash image, in the place of one that has died."""
+        self.takes_over = False
+        """Whether links are handed over to it, and it waits for that before its image is entered."""
         self.by_policy = False
         """Whether nobody has asked for its boot: it follows another one that has ended."""
         self.busy = 0
@@ -127,6 +130,11 @@ class Incarnation:
     def booted(self) -> bool:
         """Whether it has come as far as its boot was to wait for."""
         return self.reached[self._until].done()
+
+    @property
+    def was_active(self) -> bool:
+        """Whether its `main` was entered."""
+        return self._active_ns > 0
 
     def seconds_active(self) -> float:
         """How long ago it became active; 0: it did not."""
@@ -182,6 +190,10 @@ class Incarnation:
         self.handed_over()
         return fds
 
+    def party(self, name: str) -> Party:
+        """As who it is linked to others. name: the instance's."""
+        return Party(self.instance_id, name, self.epoch, self.pidfd, self.push, self.inbound)
+
     def descriptors(self, image: int, machine: int) -> Descriptors:
         """What the new process is given; all stay ours, for `handed_over` or `close`."""
         return Descriptors(
@@ -218,7 +230,7 @@ class Incarnation:
         for document, fds in early:
             self._receive(document, fds)
 
-    def push(self, document: Document, fds: list[int]) -> None:
+    def push(self, document: Document, fds: Sequence[int] = ()) -> None:
         """Put a document on its control channel, and wake it."""
         self.wire.send(document, fds)
         self._lane.ring()

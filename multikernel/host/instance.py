@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from multikernel.errors import NotFound, Timeout
+from multikernel.host.named import NamedMemory
 from multikernel.shm.pages import End, InstanceRecord, Supervised
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Instance:
     """Its last sign of life, once it is hung; 0: it is not."""
     claimed_ns: int = 0
     """When its newest boot began."""
+    named: NamedMemory = field(default_factory=NamedMemory)
     deleted: bool = False
     due: bool = False
     """Whether a successor of its last incarnation is about to boot; its links wait for that."""
@@ -134,6 +136,8 @@ class Instance:
             memory=self.memory,
             initrd=self.loaded.initrd.size if self.loaded and self.loaded.initrd else 0,
             due=self.due,
+            memories=len(self.named),
+            named=self.named.size,
             image=self.loaded.image_id if self.loaded else 0,
             exclusive=self.exclusive,
             cpus=self.cpus,

@@ -14,8 +14,9 @@ from multikernel.host import address, ledger, log
 from multikernel.host.client import FIRST_CLIENT_ID
 from multikernel.host.deposit import Deposit
 from multikernel.host.events import Announcer
+from multikernel.host.kept import KeptLinks
 from multikernel.host.lifecycle import Lifecycle
-from multikernel.host.links import Broker, Party
+from multikernel.host.links import Broker
 from multikernel.host.nursery import Nursery
 from multikernel.host.orphans import Orphans
 from multikernel.host.placement import Placement
@@ -31,6 +32,7 @@ from multikernel.shm.channel import close_all
 from multikernel.shm.pages import MachinePage, MachineRecord
 
 if TYPE_CHECKING:
+    from multikernel.host.answers import Answer
     from multikernel.host.client import Client
     from multikernel.host.incarnation import Incarnation
     from multikernel.host.instance import Instance
@@ -151,8 +153,9 @@ class HostKernel:
             announcer=self.announcer,
             deposit=self.deposit,
         )
-        self.broker = Broker(self.registry)
-        self.lifecycle = Lifecycle(self.registry, self.nursery, spoke=self._spoke, ended=self.broker.ended)
+        self.links = KeptLinks()
+        self.broker = Broker(self.registry, self.links)
+        self.lifecycle = Lifecycle(self.registry, self.nursery, self.links, spoke=self._spoke, ended=self.broker.ended)
         self.orphans = Orphans(self.lifecycle.on_end)
         self.takeover = TakeOver(self.registry, self.lifecycle, self.orphans)
         self.server = Server(self, self._on_client_left, start.first_client, self._keep_machine)
@@ -242,6 +245,7 @@ class HostKernel:
             await self.nursery.close()
             process.kill_descendants()  # of a zygote that was killed
             self._inherited.rundir.remove()
+        self.links.close()
         self.registry.close()
         if self.deposit is not None:
             self.deposit.close()
@@ -290,6 +294,7 @@ class HostKernel:
         if client is self._creator and not (self._start.persistent and client.watches):
             self.over.set()
         self.announcer.remove(client)
+        self.links.left(client.id)
         self.publish()
 
     def _appeared(self, instance: Instance) -> None:
@@ -301,13 +306,36 @@ class HostKernel:
         match document.get("verb"):
             case "linked" | "refused":
                 self.broker.heard(instance, document, fds)
+            case "resumed" | "abandoned" if instance.run is not None:
+                self.links.answered(instance.run, document, fds)
+                self.lifecycle.let_go_on(instance, instance.run)
+            case "memory" if instance.run is not None:
+                self._give_memory(instance, instance.run, Request(document, fds))
+            case "unlink" | "facing":
+                close_all(fds)
+                self.links.told(instance.id, document)
             case "connect" if instance.run is not None:
                 self._connect(instance, instance.run, Request(document, fds))
             case _:
                 close_all(fds)
 
+    def _give_memory(self, instance: Instance, run: Incarnation, request: Request) -> None:
+        """An instance asks for a named memory."""
+
+        async def give() -> Answer:
+            answer = await instance.named.serve(request, lambda: self.registry.room_in(instance))
+            if instance.run is not run:  # it has ended meanwhile, and nobody may have it but who comes after
+                close_all(answer[1])
+                raise Closed(f"{instance.name!r} has ended")
+            self.registry.publish(instance)
+            return answer
+
+        begun(run)
+        self.server.answers.begin(request, give(), run.push, lambda: done(run))
+
     def _connect(self, instance: Instance, run: Incarnation, request: Request) -> None:
         """An instance asks for a link to another."""
-        party = Party(instance.id, instance.name, run.epoch, run.pidfd, run.inbound)
         begun(run)
-        self.server.answers.begin(request, self.broker.serve(party, request), run.push, lambda: done(run))
+        self.server.answers.begin(
+            request, self.broker.serve(run.party(instance.name), request), run.push, lambda: done(run)
+        )

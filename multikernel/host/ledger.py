@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from multikernel.host.instance import Instance, Loaded
     from multikernel.host.rundir import RunDir
 
-_LIVE = ("policy", "loaded", "crash_image", "end", "run", "last", "restart", "panic", "deleted", "_turn")
+_LIVE = ("policy", "loaded", "crash_image", "end", "run", "last", "restart", "panic", "named", "deleted", "_turn")
 """Fields of an instance that are objects of its host's: written in another form, or not at all."""
 
 _MACHINE = "machine"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from multikernel.host.instance import Instance, Loaded
+    from multikernel.host.kept import KeptLinks
     from multikernel.host.nursery import Nursery
     from multikernel.host.orphans import Status
     from multikernel.host.registry import Registry
@@ -44,6 +45,7 @@ class Lifecycle:
     Args:
         registry: the instances.
         zygote: takes spawn requests.
+        links: those that there are, for successors.
         spoke: called with what an incarnation says that is not about its life: its links.
         ended: called when an incarnation has ended, after its new state was published.
     """
@@ -52,11 +54,12 @@ class Lifecycle:
         self,
         registry: Registry,
         zygote: Nursery,
+        links: KeptLinks,
         *,
         spoke: Callable[[Instance, Document, list[int]], None],
         ended: Callable[[Incarnation], None],
     ) -> None:
-        self._registry, self._zygote = registry, zygote
+        self._registry, self._zygote, self._links = registry, zygote, links
         self._spoke, self._ended = spoke, ended
         self.supervision = Supervision(self, registry)
         self._closing = False
@@ -128,14 +131,20 @@ class Lifecycle:
     def give_up(self, instance: Instance) -> None:
         """No successor will come: who waits for one is told so. Nothing happens if none was expected."""
         if instance.due:
-            instance.due = False
+            self.forgo(instance)
             self._registry.publish(instance)
+
+    def forgo(self, instance: Instance) -> None:
+        """As `give_up`, for who publishes what has become of the instance himself, right after this."""
+        instance.due = False
+        instance.named.clear()
+        self._links.left(instance.id)
 
     def stand_down(self, instance: Instance) -> bool:
         """Somebody has decided what the instance is to be: take back a restart that is due. Whether one was."""
         was_due = self.supervision.cancel(instance)
         if was_due:
-            instance.due = False
+            self.forgo(instance)
             if not instance.deleted:
                 self._registry.publish(instance)
         return was_due
@@ -285,14 +294,15 @@ class Lifecycle:
 
     def incarnation(self, instance: Instance, epoch: int, until: Until) -> Incarnation:
         """A new incarnation of an instance, which is not started yet, and may be another host's."""
-        return Incarnation(
+        run = Incarnation(
             instance.id,
             epoch,
             until,
-            on_hello=lambda: self._registry.show(instance),
+            on_hello=lambda: self._on_hello(instance, run),
             on_active=lambda: self._on_active(instance),
             on_document=lambda document, fds: self._spoke(instance, document, fds),
         )
+        return run
 
     async def _start(self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool) -> Incarnation:
         """Have a new incarnation forked. Takes everything back if that fails."""
@@ -309,6 +319,7 @@ class Lifecycle:
         await self._zygote.ready()
         run = self.incarnation(instance, instance.epoch + 1, until)
         run.by_policy, run.crashed = by_policy, crashed
+        run.takes_over = instance.due and loaded.image.kind != "native"
         instance.run = run
         instance.epoch += 1
         instance.claimed_ns = time.monotonic_ns()
@@ -334,7 +345,27 @@ class Lifecycle:
         run.handed_over()
         return run
 
+    def _on_hello(self, instance: Instance, run: Incarnation) -> None:
+        self._registry.show(instance)
+        if run.takes_over:
+            self._links.hand_over(run, instance.name)
+            self.let_go_on(instance, run)
+        elif instance.due:  # native images do not take links over yet
+            self._links.left(instance.id)
+
+    def let_go_on(self, instance: Instance, run: Incarnation) -> None:
+        """Have a successor go on once it has answered for all links: its peers have been told of it by then.
+
+        What is published here is what makes them look: before the successor begins to work, see csrc's resume.h.
+        """
+        if run.takes_over and self._links.is_through(run):
+            run.takes_over = False
+            self._registry.publish(instance)
+            run.push({"push": "go"})
+
     def _on_active(self, instance: Instance) -> None:
+        if instance.run is not None:
+            self._links.settle(instance.run)
         instance.due = False  # it is here
         self._registry.enter(instance, "active")
         self.supervision.began(instance)
@@ -356,11 +387,16 @@ class Lifecycle:
         lost = instance.loaded is not None and instance.loaded.image.fd < 0  # it alone had it, and did not bring it
         if not run.asked and not self._closing and not lost:
             self.supervision.plan(instance, run, state)
+        if not instance.due:
+            instance.named.clear()
         self._registry.enter(instance, state, ended=instance.end is end)
         if lost:
             self._registry.lose_image(instance)
         run.over.set_result(end)
         self._ended(run)
+        self._links.ended(run)
+        if not instance.due:
+            self._links.left(instance.id)
         run.close()
 
     def _manifest(self, instance: Instance, loaded: Loaded, extras: tuple[str, ...]) -> dict[str, Any]:
@@ -375,6 +411,7 @@ class Lifecycle:
             directory=loaded.directory,
             image=loaded.image.describe(),
             core=instance.policy.core,
+            takes_over=instance.run is not None and instance.run.takes_over,
             extras=extras,
         ).to_json()
 

@@ -1,8 +1,9 @@
 """Who is linked to whom: the host makes the introduction, and takes no part in what is said.
 
 Each side makes its own objects; the host checks what it is given, makes the link's socket pair, and hands each side
-the other's descriptors, one end of the pair, and a pidfd of the other's process. It keeps none of them. The documents
-stand in `multikernel.kernel.protocol`; a client asks with the same ones over its control connection.
+the other's descriptors, one end of the pair, and a pidfd of the other's process. What it keeps of them, for who comes
+after an incarnation, is `multikernel.host.kept`'s. The documents stand in `multikernel.kernel.protocol`; a client asks
+with the same ones over its control connection.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from multikernel.errors import Closed, CorruptLane, MultikernelError, ResourceError, Timeout, from_wire
-from multikernel.host.registry import FIXED_MEMORY, Registry
+from multikernel.errors import Closed, MultikernelError, ResourceError, Timeout, from_wire
+from multikernel.host.kept import check_halves
 from multikernel.host.states import refused
-from multikernel.shm import objects
 from multikernel.shm.channel import close_all
 from multikernel.units import format_size
 
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from multikernel.host.answers import Answer
-    from multikernel.host.inbound import Inbound
     from multikernel.host.incarnation import Incarnation
     from multikernel.host.instance import Instance
+    from multikernel.host.kept import KeptLinks
+    from multikernel.host.party import Party
+    from multikernel.host.registry import Registry
     from multikernel.host.request import Request
     from multikernel.shm.channel import Document
 
@@ -39,19 +41,6 @@ MOST_UNTAKEN = 16
 and the system allows each user (but root) no more of those than a process may open: one instance that does not look
 must not use them up for everybody.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """Who asks for a link: an instance's incarnation, or a client."""
-
-    id: int
-    name: str
-    epoch: int
-    pidfd: int
-    """Of its process; stays the owner's."""
-    inbound: Inbound | None = None
-    """The lanes that it receives by, for one that is supervised."""
 
 
 @dataclass(slots=True)
@@ -66,12 +55,12 @@ class _Offer:
 class Broker:
     """Makes links. `registry` says who is there to be linked to."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, kept: KeptLinks) -> None:
+        self._registry, self._kept = registry, kept
         self._offers: dict[int, _Offer] = {}
         self._untaken: WeakKeyDictionary[Incarnation, set[int]] = WeakKeyDictionary()
         self._taken = asyncio.Event()
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(time.monotonic_ns())  # those of an earlier host are none of these
 
     async def serve(self, party: Party, request: Request) -> Answer:
         """Answer a `connect` of `party`; the same from an instance and from a client. Raises as `connect` does."""
@@ -100,8 +89,8 @@ class Broker:
         run = _active(instance)
         if instance.id == party.id:
             raise ResourceError(f"{to!r} cannot be linked to itself", name=to)
-        _check_fits(instance, capacity)
-        _check_halves(fds, party.id, capacity)
+        _check_fits(instance, capacity, self._registry.room_in(instance))
+        check_halves(fds, party.id, capacity)
         link = next(self._numbers)
         # Unlike a pair of descriptors, these close themselves on every way out.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -127,12 +116,11 @@ class Broker:
             finally:
                 del self._offers[link]
             try:
-                run.inbound.add(party.id, fds[0], halves[1], capacity)
-                if party.inbound is not None:
-                    party.inbound.add(instance.id, halves[0], fds[1], capacity)
+                self._kept.keep(link, capacity, (party, fds, ours), (run.party(instance.name), halves, theirs))
                 pidfd = os.dup(run.pidfd)
             except OSError:
                 close_all(halves)
+                self._kept.drop(link)
                 raise
             ok = {"link": link, "peer": instance.id, "peer_name": instance.name, "peer_epoch": run.epoch}
             return ok, [*halves, ours.detach(), pidfd]
@@ -150,7 +138,7 @@ class Broker:
         try:
             if document.get("verb") == "refused":
                 raise _refusal(document)
-            _check_halves(fds, instance.id, offer.capacity)
+            check_halves(fds, instance.id, offer.capacity)
         except (MultikernelError, OSError) as error:
             close_all(fds)
             offer.answer.set_exception(error)
@@ -197,29 +185,15 @@ def _busy(name: str, within: float) -> Timeout:
     )
 
 
-def _check_fits(instance: Instance, capacity: int) -> None:
-    image = instance.loaded.size if instance.loaded else 0
-    left = instance.memory - FIXED_MEMORY - image
+def _check_fits(instance: Instance, capacity: int, left: int) -> None:
     if capacity > left:
         raise ResourceError(
             f"a link of {format_size(capacity)} each way does not fit into {instance.name!r}: of its "
-            f"{format_size(instance.memory)}, {format_size(max(left, 0))} are left beside image and console. "
-            "Ask for less, or create it with more memory.",
+            f"{format_size(instance.memory)}, {format_size(max(left, 0))} are left beside image, console and named "
+            "memory. Ask for less, or create it with more memory.",
             asked=capacity,
             free=max(left, 0),
         )
-
-
-def _check_halves(fds: Sequence[int], owner_id: int, capacity: int) -> None:
-    """Refuse what is not the two objects of one side of a link. CorruptLane says why."""
-    if len(fds) != 2:
-        raise CorruptLane(f"a link is made of a producer and a consumer object, not of {len(fds)} descriptors")
-    found = {
-        objects.check(fds[0], kind="producer", owner_id=owner_id),
-        objects.check(fds[1], kind="consumer", owner_id=owner_id),
-    }
-    if found != {capacity}:
-        raise CorruptLane(f"a link of {capacity} bytes with objects of {sorted(found)} bytes")
 
 
 def _refusal(document: Document) -> MultikernelError:

@@ -217,6 +217,11 @@ class Registry:
             self._deposit.keep(instance)
         self._appeared(instance)
 
+    def room_in(self, instance: Instance) -> int:
+        """Bytes of its budget that nothing is known to take: image, what went with it, console, named memory."""
+        loaded = instance.loaded.size if instance.loaded else 0
+        return instance.memory - FIXED_MEMORY - loaded - instance.named.size
+
     def close(self) -> None:
         """Close what the instances hold. The records stay as they are."""
         for instance in self.instances.values():
@@ -226,6 +231,7 @@ class Registry:
             if instance.last is not None:
                 instance.last.close_pages()
             instance.drop_report()
+            instance.named.clear()
         self._images.close()
 
     def extras(self) -> dict[str, int]:

@@ -117,6 +117,10 @@ class Server:
             if isinstance(document.get("instance"), int):
                 client.has_seen(document["instance"])
             return
+        if document.get("verb") in ("unlink", "facing"):
+            close_all(fds)
+            self._host.links.told(client.id, document)
+            return
         begun(client)
         request = Request(document, fds)
         self.answers.begin(request, self._do(client, request), client.wire.send, lambda: done(client))

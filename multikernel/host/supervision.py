@@ -84,7 +84,7 @@ class Supervision:
             instance.restarts = 0
         if instance.restarts >= rule.limit:
             log.write(f"{instance.name} was restarted {rule.limit} times in a row, and is not restarted again")
-            instance.due = False
+            self._lifecycle.forgo(instance)
             return
         wait = rule.wait_before(instance.restarts)
         instance.restarts += 1

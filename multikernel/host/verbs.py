@@ -33,11 +33,17 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     census    {}                                             -> {"descriptors", "objects", "threads", "zygote"}
                   what the host itself holds: open descriptors, mapped memory objects, threads; and its zygote's pid
     seen      {"instance": id}                               not answered: the last push about it was taken
+    unlink    {"link": l}                                    not answered: the client has closed a link
+    facing    {"link": l, "epoch": e}                        not answered: which incarnation of the peer it has to do
+                  with; a newer one's objects are pushed
 
     {"push": "incarnation", "id": instance, "epoch": e, "panic": p} + [status, console] and, if p is not 0, + [report]
                   its newest pages, and the panic report of epoch p, which is kept
     {"push": "event", "event": {..}}                         a state change, `multikernel.kernel.event.Event`
     {"push": "gone", "id": instance, "panic": p}             no pages: it was deleted, or none have come
+    {"push": "successor", "link": l, "epoch": e} + [producer, consumer, pidfd]
+                  a link goes on with these objects of a new incarnation of the peer; without the pidfd if that has
+                  ended by now, and is due again
 
 The program that starts a host sends `start` instead of `join`, before any of these; see `multikernel.host.__main__`.
 It has the machine once it watches: if it goes before that, a persistent machine ends too.

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from multikernel.errors import Closed
 from multikernel.shm.aio import done, tasks_of
+from multikernel.shm.lane import PeerChanged
 from multikernel.shm.waiting import AT_ONCE
 
 from .messages import REQUEST, Message
+from .once import once
 
 if TYPE_CHECKING:
     from multikernel.shm.lane_receiver import LaneReceiver
     from multikernel.shm.lane_sender import LaneSender
 
     from .inbox import Inbox
+    from .peer import Peer
 
 T = TypeVar("T")
 
@@ -29,16 +32,14 @@ class AsyncSide:
         sender: of the link.
         receiver: of the link; what wakes one end may be read by the other, as both have one socket.
         inbox: of the link.
-        verdict_is_out: whether the host has said what became of the peer, when it has been gone for so many seconds.
+        peer: of the link.
     """
 
-    def __init__(
-        self, sender: LaneSender, receiver: LaneReceiver, inbox: Inbox, verdict_is_out: Callable[[float], bool]
-    ) -> None:
+    def __init__(self, sender: LaneSender, receiver: LaneReceiver, inbox: Inbox, peer: Peer) -> None:
         self._sender = sender
         self._receiver = receiver
         self._inbox = inbox
-        self._verdict_is_out = verdict_is_out
+        self._peer = peer
         self._sending = tasks_of(sender)
         self.heard: Callable[[], object] | None = None
         """Called after each call of the receiving end, for who serves it besides."""
@@ -50,7 +51,7 @@ class AsyncSide:
 
     async def send(self, payload: Any, type_: int, subtype: int, id_: int) -> None:
         """Send one message, as soon as there is room."""
-        await self._done(lambda: self._sender.try_send(payload, type_, subtype, id_=id_) or None, self._sender)
+        await self._done(once(lambda: self._sender.try_send(payload, type_, subtype, id_=id_) or None), self._sender)
 
     async def request(self, payload: Any, type_: int, subtype: int, id_: int, timeout: float | None) -> Message:  # noqa: ASYNC109 as everywhere here
         """Send a message and wait for its reply; builtin TimeoutError."""
@@ -76,11 +77,19 @@ class AsyncSide:
                 elif not self._receiver.closed:
                     self._receiver.settle()
 
-        try:
-            return await done(attempt_and_settle, lane, alone=alone)
-        except Closed:
-            begin = time.monotonic()
-            # The host writes its page and rings nobody.
-            while not (lane.closed or self._verdict_is_out(time.monotonic() - begin)):  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-            raise
+        while True:
+            self._peer.settle()
+            try:
+                return await done(attempt_and_settle, lane, alone=alone)
+            except PeerChanged:
+                self._peer.changed(wait=False)
+            except Closed:
+                if lane.closed or not await self._goes_on(lane):
+                    raise
+
+    async def _goes_on(self, lane: LaneSender | LaneReceiver) -> bool:
+        """As `Peer.goes_on`: the host writes its page and rings nobody."""
+        begin = time.monotonic()
+        while not lane.closed and self._peer.outlook(time.monotonic() - begin) == "unknown":  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return not lane.closed and self._peer.goes_on(wait=False)

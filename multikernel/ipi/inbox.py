@@ -164,6 +164,7 @@ class Inbox:
         def take() -> tuple[Any, int]:
             found = find()
             if not isinstance(found, Message):
+                self._receiver.say_seen()
                 return found.payload, found.length
             kept.extend((found, ffi.from_buffer(found.payload)))
             return kept[1], len(found.payload)
@@ -249,7 +250,8 @@ class Inbox:
             self.on_sorted()
 
     def _message(self, record: Record) -> Message:
-        return Message(record.type, record.subtype, record.id, self._link.peer_id, False, record.payload, self._link)
+        link, again = self._link, self._receiver.again
+        return Message(record.type, record.subtype, record.id, link.peer_id, again, record.payload, link)
 
 
 def _answers_request(message: Any) -> bool:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from multikernel._core import ffi, lib
-from multikernel.errors import Closed, CorruptLane, NotOwner, Timeout
+from multikernel._core import ffi
+from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, Timeout
+from multikernel.shm.lane import PeerChanged
 from multikernel.shm.records import Counters
 from multikernel.shm.views import View
 from multikernel.shm.waiting import AT_ONCE, deadline
 
 from .inbox import Inbox, IpiHandler, Keeper
 from .messages import REPLY, REQUEST, USER, Message, check_type
+from .once import once
+from .peer import HOST_SPEAKS_WITHIN, Introducer, Peer
 from .pending import Pending
 
 __all__ = ["HOST_SPEAKS_WITHIN", "IpiHandler", "Keeper", "Link"]
@@ -29,18 +31,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HOST_SPEAKS_WITHIN = 1.0
-"""Seconds that a link waits for the host to say what has become of a dead instance."""
-
-_CLOSED_ONLY = 0.05
-"""Seconds after which a peer that closed the link and is still active is taken to live on."""
-
 
 class Link:
     """A link to another party: everything that the two ends of a ring can do, and types, replies and IPIs.
 
     One thread at a time. `recv`, `request`, `peek` and `wait` also run the handlers of IPIs, between messages, lowest
     vector first; IPIs that were raised before a message was sent are handled before it. A handler may use the link.
+
+    A link to an instance outlives its incarnations: while a new one is due, sends go on until the lane is full, and
+    receives wait.
     """
 
     def __init__(
@@ -54,6 +53,9 @@ class Link:
         machine: Any,
         counted: tuple[Any, Any] | None,
         keeper: Keeper | None,
+        number: int = 0,
+        introducer: Introducer | None = None,
+        first_id: int = 0,
     ) -> None:
         self._sender = sender
         self._receiver = receiver
@@ -61,12 +63,21 @@ class Link:
         """Id of the other party: 0 the host, 1 to 511 an instance, from 512 a client."""
         self.peer_name = peer_name
         """Its name."""
-        self._peer_epoch = peer_epoch
-        self._machine = machine
+        self.peer = Peer(
+            self,
+            sender,
+            receiver,
+            id_=peer_id,
+            name=peer_name,
+            epoch=peer_epoch,
+            number=number,
+            machine=machine,
+            introducer=introducer,
+        )
         self._counted = counted
         self._keeper = keeper
         self._inbox = Inbox(self, receiver, keeper)
-        self._id = 0
+        self._id = first_id
         self._lent: View | None = None  # of the message that `take` gave out where it lies
         self._evented = False  # somebody may sleep on the receiving end's descriptor
         self._async_side: AsyncSide | None = None  # once it is used in asyncio
@@ -103,7 +114,8 @@ class Link:
     def try_send(self, payload: Any, *, type: int = USER, subtype: int = 0) -> bool:  # noqa: A002
         """As `send`, without waiting: whether there was room."""
         check_type(type, subtype)
-        return self._saying(lambda: self._sender.try_send(payload, type, subtype, id_=self.next_id()))
+        id_ = self.next_id()
+        return self._saying(once(lambda: self._sender.try_send(payload, type, subtype, id_=id_)))
 
     def send_many(
         self,
@@ -135,7 +147,7 @@ class Link:
         take, give = self._sender.reservation(n, type, subtype, timeout, id_=self.next_id())
         return View(
             lambda: self._saying(take),
-            lambda ended_well: self._saying(lambda: give(ended_well)),
+            lambda ended_well: self._saying(once(lambda: give(ended_well))),
             self._sender.recover,
             readonly=False,
         )
@@ -169,7 +181,7 @@ class Link:
             ValueError: the vector is not 0 to 63.
             Closed: the other party is gone.
         """
-        self._saying(lambda: self._sender.ipi(vector))
+        self._saying(once(lambda: self._sender.ipi(vector)))
 
     # --- receiving
 
@@ -180,7 +192,8 @@ class Link:
             TimeoutError: nothing came within `timeout` seconds.
             Closed: the other party is gone and all that it had sent has been received.
         """
-        message = self._hearing(lambda: self._inbox.next(deadline(timeout)))
+        until = deadline(timeout)
+        message = self._hearing(lambda: self._inbox.next(until))
         if message is None:
             raise self._nothing_came(timeout)
         return message
@@ -208,7 +221,7 @@ class Link:
         try:
             while len(found) < limit and (message := self._inbox.next(AT_ONCE)) is not None:
                 found.append(message)
-        except (Closed, CorruptLane):
+        except (Closed, CorruptLane, PeerChanged):
             pass  # what was there is delivered first; the next call says it
         except BaseException:  # of a handler, or a Ctrl-C: none of them is lost
             self._inbox.put_back(found)
@@ -222,7 +235,8 @@ class Link:
         """
 
         def find() -> Any:
-            found = self._hearing(lambda: self._inbox.look(deadline(timeout)))
+            until = deadline(timeout)
+            found = self._hearing(lambda: self._inbox.look(until))
             if found is None:
                 raise self._nothing_came(timeout)
             return found
@@ -235,8 +249,9 @@ class Link:
         Raises:
             TimeoutError: neither came within `timeout` seconds.
         """
+        until = deadline(timeout)
         try:
-            found = self._inbox.look(deadline(timeout))
+            found = self.peer.through(lambda: self._inbox.look(until))
             if found is not None:
                 self._inbox.leave(found)
         except Closed:
@@ -346,7 +361,7 @@ class Link:
             from .aio import AsyncSide
 
             self._evented = True
-            self._async_side = AsyncSide(self._sender, self._receiver, self._inbox, self._verdict_is_out)
+            self._async_side = AsyncSide(self._sender, self._receiver, self._inbox, self.peer)
         return self._async_side
 
     def __aiter__(self) -> AsyncIterator[Message]:
@@ -412,16 +427,30 @@ class Link:
         for end in ends:
             end.check_free()
         if ends and self._sender.here:  # what follows is the parent's alone to do, not a forked copy's
-            if self._keeper is not None:
-                self._keeper.forget(self)
-            if self._counted is not None:
-                for end in ends:
-                    end.count_in(ffi.NULL)
-                status, row = self._counted
-                self._counted = None
-                status.unlink(row)
+            self._count_no_more(ends)
+            self.peer.close()
         for end in ends:
             end.close()
+
+    def leave(self) -> None:
+        """This process is about to end: use the link no more, but do not close it, so that a successor can have it."""
+        ends = [end for end in (self._receiver, self._sender) if not end.closed]
+        for end in ends:
+            end.check_free()
+        self._count_no_more(ends)
+        self.peer.forget()
+        for end in ends:
+            end.leave()
+
+    def _count_no_more(self, ends: Iterable[LaneReceiver | LaneSender]) -> None:
+        if self._keeper is not None:
+            self._keeper.forget(self)
+        if self._counted is not None:
+            for end in ends:
+                end.count_in(ffi.NULL)
+            status, row = self._counted
+            self._counted = None
+            status.unlink(row)
 
     def __iter__(self) -> Iterator[Message]:
         while True:
@@ -443,6 +472,8 @@ class Link:
         ends = [end for name in ("_sender", "_receiver") if (end := getattr(self, name, None)) is not None]
         if any(end.here for end in ends):
             _warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            if (peer := getattr(self, "peer", None)) is not None:
+                peer.forget()
             for end in ends:
                 end.abandon()
 
@@ -484,6 +515,7 @@ class Link:
     def serve_interrupts(self) -> bool:
         """Run the handlers of IPIs that were raised. Takes no message: whether there is one, or the peer is gone."""
         try:
+            self.peer.settle()
             return self._inbox.serve_interrupts()
         except NotOwner:  # a view of it is open: of the message that is being dealt with
             return True
@@ -496,10 +528,10 @@ class Link:
         """Whether `recv` would return or raise at once. Handlers of IPIs that were raised run; messages stay."""
         if self._keeper is not None:
             self._keeper.serve()
-        if not self._inbox.waits:
+        if not self._inbox.waits and not self.peer.unsettled:
             return False
         try:
-            found = self._inbox.look(AT_ONCE)
+            found = self.peer.through(lambda: self._inbox.look(AT_ONCE))
         except (Closed, CorruptLane):
             if self.closed_here:
                 raise
@@ -514,15 +546,18 @@ class Link:
         Handlers of IPIs that were raised before it have run by then. Raises Closed as `recv` does, at once. Asking this
         link for more, in whatever way, gives the space back too.
         """
-        if not self._inbox.waits:
+        if not self._inbox.waits and not self.peer.unsettled:
             return None
         try:
-            if copy:
-                message = self._inbox.next(AT_ONCE, hold=True)
-                return None if message is None else (message, self._inbox.done)
-            found = self._inbox.look(AT_ONCE)
+            return self.peer.through(lambda: self._take(copy=copy), wait=False)
         finally:
             self._settle_sender()
+
+    def _take(self, *, copy: bool) -> tuple[Message, Callable[[], None]] | None:
+        if copy:
+            message = self._inbox.next(AT_ONCE, hold=True)
+            return None if message is None else (message, self._inbox.done)
+        found = self._inbox.look(AT_ONCE)
         if found is None:
             return None
         try:
@@ -542,7 +577,8 @@ class Link:
     # --- inside
 
     def _put(self, payload: Any, type_: int, subtype: int, id_: int, timeout: float | None) -> None:
-        self._saying(lambda: self._sender.send(payload, type_, subtype, timeout, id_=id_))
+        until = deadline(timeout)
+        self._saying(once(lambda: self._sender.send(payload, type_, subtype, timeout, id_=id_, until=until)))
 
     def _put_many(
         self, messages: Iterable[Any], type_: int, subtype: int, timeout: float | None, *, at_once: bool
@@ -550,14 +586,27 @@ class Link:
         check_type(type_, subtype)
         payloads = list(messages)
         first, self._id = self._id + 1, self._id + len(payloads)
-        return self._saying(
-            lambda: self._sender.send_many(payloads, type_, subtype, timeout, id_=first, at_once=at_once)
-        )
+        until = AT_ONCE if at_once else deadline(timeout)
+        sent = 0
+
+        def put_the_rest() -> int:
+            nonlocal sent
+            try:
+                sent += self._sender.send_many(
+                    payloads[sent:], type_, subtype, timeout, id_=first + sent, at_once=at_once, until=until
+                )
+            except (MultikernelError, PeerChanged) as error:
+                sent += getattr(error, "sent", 0)
+                error.sent = sent
+                raise
+            return sent
+
+        return self._saying(put_the_rest)
 
     def _saying(self, call: Callable[[], T]) -> T:
         """A call of the sending end: it may read the socket that both ends share, and what woke the other with it."""
         try:
-            return self._told(call)
+            return self.peer.through(call)
         finally:
             if self._evented and not self._receiver.closed:
                 self._receiver.settle()
@@ -565,23 +614,13 @@ class Link:
     def _hearing(self, call: Callable[[], T]) -> T:
         """A call of the receiving end; the same the other way round."""
         try:
-            return self._told(call)
+            return self.peer.through(call)
         finally:
             self._settle_sender()
 
     def _settle_sender(self) -> None:
         if self._async_side is not None:
             self._async_side.settle()
-
-    def _told(self, call: Callable[[], T]) -> T:
-        """A call that may find the peer gone: who is told Closed reads the instance's new state then."""
-        try:
-            return call()
-        except Closed:
-            if not self.closed_here:
-                self._sender.look_for_peer()  # what one end knows both say: nothing is sent to one that is gone
-                self._await_verdict()
-            raise
 
     def _no_reply(self, timeout: float | None) -> Timeout:
         within = f" within {timeout:g} s" if timeout else ""
@@ -590,22 +629,3 @@ class Link:
     def _nothing_came(self, timeout: float | None) -> Timeout:
         within = f" within {timeout:g} s" if timeout else ""
         return Timeout(f"nothing came from {self.peer_name}{within}", timeout=timeout)
-
-    def _await_verdict(self) -> None:
-        """After the peer is gone: wait until the host has said what became of it, or is silent for too long."""
-        begin = time.monotonic()
-        while not self._verdict_is_out(time.monotonic() - begin):
-            time.sleep(0.001)  # noqa: TID251 the host writes its page and rings nobody
-
-    def _verdict_is_out(self, waited: float) -> bool:
-        """Whether there is nothing to wait for any more, after so many seconds."""
-        if self._machine is None or not 0 < self.peer_id < lib.MK_CLIENT_ID or waited >= HOST_SPEAKS_WITHIN:
-            return True
-        try:
-            record = self._machine.instance(self.peer_id)
-        except ValueError:  # the machine was closed here: nobody will say anything
-            return True
-        if record is None or record.epoch != self._peer_epoch or record.state not in ("active", "standby"):
-            return True
-        # It lives, and closed this link only.
-        return waited > _CLOSED_ONLY and self._receiver.peer_closed

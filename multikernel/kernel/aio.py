@@ -84,6 +84,8 @@ class AsyncLoop:
         self._host.change = self._change_host
         self._listen()
         self._loop.call_soon(self._guard, self._host.ready)  # when main waits for the first time
+        for link in self._links:  # that were taken over
+            self.watch(link)
         self._timers.on_change = self._set_alarm
         self._set_alarm()
         try:

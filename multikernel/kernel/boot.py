@@ -91,6 +91,8 @@ def _boot_and_run(
         status.reached("spawned", spawned_ns)
         status.reached("pinned", pinned_ns)
         kernel = _map(manifest, given, extras, control, status)
+        if manifest.takes_over:
+            kernel.take_over()
         image = Image.from_description(dict(manifest.image), given.image)
         main = load.enter(image)
         if protocol.INSTANCES not in extras:  # else a new host may need it

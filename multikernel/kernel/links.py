@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,13 @@ class Links:
         log: Callable[[str, int], None],
         usher: Usher | None,
     ) -> None:
-        self.host = HostSide(control, host_lane, status, self._offered, usher)
+        self.host = HostSide(control, host_lane, status, self._pushed, usher)
         self.loop = Loop(self.host, status)
         self._id, self._name, self._epoch = manifest.id, manifest.name, manifest.epoch
         self._status, self._machine, self._log = status, machine, log
         self._all: list[Link] = []
+        self._by_number: dict[int, Link] = {}
+        self._taken_over: list[tuple[Link, int]] = []  # those that `connect` may give out, with their capacity
         self._handlers: dict[int, list[IpiHandler]] = {}
         self._next = 0  # the link whose turn it is
         self.asyncio: AsyncLoop | None = None
@@ -85,7 +88,11 @@ class Links:
     def connect(self, name: str, capacity: int | str, timeout: float) -> Link:
         """A link to another instance. See `Kernel.connect`."""
         self.check_may_wait("await kernel.aconnect(...)")
-        half = LinkHalf.create(_power_of_two(parse_size(capacity)), self._id, self._epoch)
+        rounded = _power_of_two(parse_size(capacity))
+        link = self._take_out(name, rounded)
+        if link is not None:
+            return link
+        half = LinkHalf.create(rounded, self._id, self._epoch)
         try:
             answer = self.host.ask(_request_for(half, name, timeout), half.descriptors(), timeout)
         except BaseException:
@@ -95,7 +102,11 @@ class Links:
 
     async def aconnect(self, name: str, capacity: int | str, timeout: float) -> Link:  # noqa: ASYNC109 as `connect`
         """The same in asyncio. See `Kernel.aconnect`."""
-        half = LinkHalf.create(_power_of_two(parse_size(capacity)), self._id, self._epoch)
+        rounded = _power_of_two(parse_size(capacity))
+        link = self._take_out(name, rounded)
+        if link is not None:
+            return link
+        half = LinkHalf.create(rounded, self._id, self._epoch)
         try:
             answer = await self.aio().ask(_request_for(half, name, timeout), half.descriptors(), timeout)
         except BaseException:
@@ -124,13 +135,53 @@ class Links:
             raise ValueError(f"vector {vector}: there are 0 to {lib.MK_VECTORS - 1}")
         self._handlers.setdefault(vector, []).append(handler)
 
-    def close(self) -> None:
-        """Close all."""
+    def take_over(self) -> None:
+        """Go on with the links of the incarnation before, which the host hands over: before the image is entered.
+
+        Raises:
+            Closed: the host is gone.
+        """
+        while True:
+            document, fds = self.host.control.receive()
+            match document.get("push"):
+                case "go":
+                    close_all(fds)
+                    return
+                case "resume":
+                    self._resume(document, fds)
+                case _:
+                    self._pushed(document, fds)
+
+    def leave(self) -> None:
+        """The process is about to end. Links are not closed by that: a successor may go on with them."""
         for link in self:
             try:
-                link.close()
+                link.leave()
             except NotOwner as error:  # main has left a thread behind, or a view
-                self._log(f"{link!r} was not closed: {error}", 4)
+                self._log(f"{link!r} was not left: {error}", 4)
+
+    # --- what links ask of who introduces them
+
+    def take_news(self) -> None:
+        """Take what the host has pushed."""
+        self.host.serve()
+
+    def tell(self, document: dict[str, Any]) -> None:
+        """Say something to the host that it does not answer."""
+        with contextlib.suppress(Closed):
+            self.host.control.send(document, wait=False)
+
+    @contextlib.contextmanager
+    def changing(self, link: Link) -> Iterator[None]:
+        """A block in which one of the links gets another peer."""
+        known = link in self._all
+        if known:
+            self.loop.remove(link)
+        try:
+            yield
+        finally:
+            if known:
+                self.loop.add(link)
 
     # --- what links ask of their keeper
 
@@ -163,11 +214,21 @@ class Links:
         """One of the links is about to be closed."""
         if link in self._all:
             self._all.remove(link)
+            self._by_number.pop(link.peer.number, None)
+            self._taken_over = [entry for entry in self._taken_over if entry[0] is not link]
             self.loop.remove(link)
             if self.asyncio is not None:
                 self.asyncio.forget(link)
 
     # --- inside
+
+    def _take_out(self, name: str, capacity: int) -> Link | None:
+        """A link that was taken over, for who asks for what the incarnation before had asked for."""
+        for entry in self._taken_over:
+            if (entry[0].peer_name, entry[1]) == (name, capacity):
+                self._taken_over.remove(entry)
+                return entry[0]
+        return None
 
     def _attach(self, half: LinkHalf, terms: dict[str, Any], fds: list[int]) -> Link:
         if len(fds) != 4:
@@ -175,20 +236,24 @@ class Links:
             close_all(fds)
             raise MultikernelError(f"the host sent {len(fds)} descriptors for a link, not 4")
         producer, consumer, socket_fd, pidfd = fds
-        link = half.attach(
-            [producer, consumer],
-            socket_fd=socket_fd,
-            pidfd=pidfd,
+        half.face([producer, consumer], socket_fd, pidfd)
+        return self._join(half, terms)
+
+    def _join(self, half: LinkHalf, terms: dict[str, Any]) -> Link:
+        link = half.join(
             peer_id=terms["peer"],
             peer_name=terms["peer_name"],
             peer_epoch=terms["peer_epoch"],
             machine=self._machine,
             status=self._status,
             keeper=self,
+            number=terms["link"],
+            introducer=self,
         )
         try:
             self.loop.add(link)
             self._all.append(link)
+            self._by_number[link.peer.number] = link
             if self.asyncio is not None:
                 self.asyncio.watch(link)
         except BaseException:
@@ -196,7 +261,36 @@ class Links:
             raise
         return link
 
-    def _offered(self, document: dict[str, Any], fds: list[int]) -> None:
+    def _resume(self, document: dict[str, Any], fds: list[int]) -> None:
+        """Take over one link; what cannot be taken over is lost, and ends nothing else."""
+        number, (peer, predecessor, rest) = document["link"], (fds[:2], fds[2:4], fds[4:])
+        try:
+            half = LinkHalf.create(document["capacity"], self._id, self._epoch)
+            half.face(peer, rest[0], rest[1] if len(rest) > 1 else -1)
+            half.succeed(predecessor, set_aside=document["aside"])
+        except (CorruptLane, OSError, ValueError) as error:
+            self._log(f"the link to {document['peer_name']} was lost: {error}", 3)
+            self.host.control.send({"verb": "abandoned", "link": number, "reason": str(error)[:500]})
+            return
+        finally:
+            close_all(predecessor)
+        if half.set_aside is not None:
+            self._log(f"a message of {document['peer_name']} was set aside, others died of it: {half.set_aside}", 4)
+        self.host.control.send({"verb": "resumed", "link": number, "aside": half.set_aside}, half.descriptors())
+        link = self._join(half, document)
+        if document["asked"]:
+            self._taken_over.append((link, document["capacity"]))
+        if len(rest) == 1:
+            link.peer.expect()
+
+    def _pushed(self, document: dict[str, Any], fds: list[int]) -> None:
+        if document.get("push") == "successor":
+            link = self._by_number.get(document["link"])
+            if link is None:
+                close_all(fds)
+            else:
+                link.peer.offer(document, fds)
+            return
         if document.get("push") != "link":
             close_all(fds)
             raise MultikernelError(f"the host sent what this kernel does not know: {document}")

@@ -36,6 +36,8 @@ class Manifest:
     """`Image.describe()`: all of the image but its content."""
     core: bool = False
     """Whether it stays dumpable."""
+    takes_over: bool = False
+    """Whether it is handed links of the incarnation before: see "resume" in `multikernel.kernel.protocol`."""
     extras: tuple[str, ...] = ()
     """Names of the descriptors that follow those of `Descriptors`, in their order."""
 
@@ -50,7 +52,16 @@ class Manifest:
         Raises:
             ValueError: a field is missing, unknown, or not of its type.
         """
-        types = {"core": bool, "id": int, "epoch": int, "memory": int, "cpus": list, "image": dict, "extras": list}
+        types = {
+            "core": bool,
+            "takes_over": bool,
+            "id": int,
+            "epoch": int,
+            "memory": int,
+            "cpus": list,
+            "image": dict,
+            "extras": list,
+        }
         names = [field.name for field in dataclasses.fields(cls)]
         if set(document) != set(names):
             raise ValueError(f"a manifest has the fields {', '.join(names)}; this one: {', '.join(map(str, document))}")

@@ -26,6 +26,19 @@ instance to host
                         takes an offer (below), with objects of its own. Not answered.
     {"verb": "refused", "link": l, "failed": error}
                         refuses one. Not answered.
+    {"verb": "resumed", "link": l, "aside": {..} | null} + [producer, consumer]
+                        takes over a link (below), with objects of its own that go on where the predecessor's end.
+    {"verb": "abandoned", "link": l, "reason": text}
+                        cannot. Neither is answered.
+    {"verb": "memory", "id": n, "name": name, "size": bytes}
+                        asks for a named memory, which is made if it is not there. Answered:
+    {"answer": n, "ok": {"size": bytes, "fresh": flag}} + [memory]
+                        size: in whole pages; fresh: it was made now, and is all zero. Or with an error.
+    {"verb": "unlink", "link": l}
+                        it has closed a link. Not answered.
+    {"verb": "facing", "link": l, "epoch": e}
+                        the incarnation of the peer that it has to do with by that link. Not answered; if there is a
+                        newer one, that is pushed, now or when it comes.
 
 host to instance
 
@@ -34,6 +47,18 @@ host to instance
                         an offer: somebody asks for a link. Clients have ids from 512 up, epoch 0 and the name
                         "client-PID". An offer that is not answered in time is void: its socket end is at its end
                         of file, and a late answer is dropped.
+
+    {"push": "resume", "link": l, "capacity": bytes, "peer": id, "peer_name": name, "peer_epoch": e, "asked": flag,
+     "aside": flag}
+                        + [peer's producer, peer's consumer, predecessor's producer, predecessor's consumer, socket end,
+                        peer's pidfd]
+                        a link of an earlier incarnation, for its successor to go on with. Only to one whose manifest
+                        says "takes_over", after its hello. Without the pidfd the peer has ended, and is due itself.
+                        asked: it was this instance that had asked for the link, and not its peer.
+                        aside: its first message has ended too many of those before; it is to be left out.
+    {"push": "go"}      all of them were answered, and the peers know: the image may be entered.
+    {"push": "successor", "link": l, "epoch": e} + [producer, consumer, pidfd]
+                        a new incarnation of a peer is there, with these objects; without the pidfd it has ended again.
 
 To a new host of a persistent machine, whose host was killed, an instance says over a control connection, first:
 
@@ -46,7 +71,8 @@ To a new host of a persistent machine, whose host was killed, an instance says o
     {"answer": n, "failed": error}
                         the host does not know it, or knows another: it ends.
 
-A link's socket ends are the two sides of one AF_UNIX SOCK_STREAM pair, made by the host, which keeps neither.
+A link's socket ends are the two sides of one AF_UNIX SOCK_STREAM pair, made by the host. It keeps copies of
+both: a side that has ended does not hang up as long as it is due, and the host rings for it.
 """
 
 from __future__ import annotations

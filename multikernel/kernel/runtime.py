@@ -10,9 +10,11 @@ from multikernel.image.cmdline import Params
 from multikernel.ipi.messages import USER, Message
 from multikernel.shm.wait import descriptor
 from multikernel.shm.waiting import AT_ONCE, deadline, is_over
+from multikernel.units import parse_size
 
 from .links import Links
 from .log import with_fields
+from .memories import Memories
 
 if TYPE_CHECKING:
     from multikernel.image.initrd import View
@@ -54,8 +56,8 @@ class Kernel:
         self.machine: str = manifest.machine
         """The machine's name."""
         self.cpus: tuple[int, ...] = manifest.cpus
-        self.memory: int = manifest.memory
-        """The budget, bytes."""
+        self.budget: int = manifest.memory
+        """Its memory, bytes: what it was created with."""
         self.cmdline: str = manifest.cmdline
         """What `load` was given for it."""
         self.params: Params = Params(manifest.cmdline)
@@ -69,6 +71,7 @@ class Kernel:
         self._status = status
         self._links = Links(manifest, control, host_lane, status, machine, self.log, usher)
         self._loop, self._host = self._links.loop, self._links.host
+        self._memories = Memories(self._host)
         host_lane.count_waits_in(status.own())
 
     # --- messages
@@ -243,6 +246,9 @@ class Kernel:
     def connect(self, name: str, *, capacity: int | str = "1M", timeout: float = 30.0) -> Link:
         """A link to another instance of this machine. Its messages also come out of `messages`.
 
+        A new incarnation goes on with the links of the one before: who asks for what that one had asked for, with the
+        same capacity, gets the same link.
+
         Args:
             name: of an active instance.
             capacity: bytes each way, rounded up to a power of two.
@@ -257,6 +263,33 @@ class Kernel:
     async def aconnect(self, name: str, *, capacity: int | str = "1M", timeout: float = 30.0) -> Link:  # noqa: ASYNC109 the host's as well
         """As `connect`, in an `async def main`: everything else goes on meanwhile."""
         return await self._links.aconnect(name, capacity, timeout)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """All open links: those of the incarnation before first, then in the order in which they were made."""
+        return tuple(self._links)
+
+    # --- memory
+
+    def memory(self, name: str, size: int | str) -> memoryview:
+        """Memory of this instance that outlives the incarnation: a successor that asks for it has it as it was left.
+
+        All zero when it is made, and counted in the instance's budget; it goes when no successor is due. Nothing in it
+        is atomic but what the processor writes at once: an incarnation may have been killed between two stores.
+        Waits for the host, which makes it. `numpy.frombuffer(kernel.memory("table", "16M"), dtype)` needs no copy.
+
+        Args:
+            name: 1 to 64 characters.
+            size: bytes, rounded up to whole pages; always the same for the same name.
+
+        Returns:
+            Its bytes, writable, until this process ends. Asking again gives the same. A forked child does not have it.
+
+        Raises:
+            ResourceError: no room for it in the budget, or it is there with another size.
+            OSError, MultikernelError: the system has no memory for it.
+        """
+        return self._memories.get(name, parse_size(size))
 
     # --- the host
 
@@ -295,10 +328,14 @@ class Kernel:
 
         return aio.run(self._status, serve())
 
+    def take_over(self) -> None:
+        """Go on with the links of the incarnation before. Called before the image is entered, if there was one."""
+        self._links.take_over()
+
     def close(self) -> None:
-        """Close all links. Called when `main` has returned."""
+        """Use no link any more. Called when `main` has returned; the end of the process is what closes them."""
         self._host.serve()  # so that the last words go to the host that there is
-        self._links.close()
+        self._links.leave()
 
 
 class Messages:

@@ -27,6 +27,13 @@ _WRONG = {
 }
 
 
+class PeerChanged(Exception):
+    """The host has published something of the peer: look at that, `watch_fate` again, and make the call again."""
+
+    sent = 0
+    """Messages of a batch that were sent before."""
+
+
 class LaneEnd:
     """One end of a lane that this process has claimed.
 
@@ -40,7 +47,7 @@ class LaneEnd:
         CorruptLane: it is no such object.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_counters", "_end", "_peer", "_slot", "_told")
+    __slots__ = ("__weakref__", "_closed", "_counters", "_end", "_fate", "_peer", "_slot", "_told")
 
     role: ClassVar[str]
     _own_kind: ClassVar[Kind]
@@ -50,7 +57,8 @@ class LaneEnd:
         policy = policy_number(wait)
         self._peer = peer
         self._closed = False
-        self._told: set[Callable[[], object]] = set()  # of its close
+        self._told: set[Callable[[], object]] = set()  # of its close, and of another peer
+        self._fate: Any = None  # keeps the page that the core looks at
         self._counters: Any = None  # keeps what the core counts in
         # What lies in the slot is closed and freed with it, so that an exception at any point leaves nothing claimed
         # behind, and no call of another thread ever meets freed memory.
@@ -73,6 +81,12 @@ class LaneEnd:
     def _attach(self, fd: int, owned: bool, socket_fd: int, pidfd: int, why: Any) -> int:
         raise NotImplementedError
 
+    def _succeed(self, fd: int, why: Any) -> int:
+        raise NotImplementedError
+
+    def _resume(self, fd: int, pidfd: int, why: Any) -> int:
+        raise NotImplementedError
+
     def _end_of_slot(self) -> Any:
         raise NotImplementedError
 
@@ -92,6 +106,67 @@ class LaneEnd:
         code = self._attach(peer_fd, owned, socket_fd, pidfd, why)
         if code:
             raise refused(code, why[0], peer_fd, self._peer_kind, owned=owned)
+
+    def succeed(self, predecessor_fd: int) -> None:
+        """Go on where this side's object of an earlier incarnation ends: before anything went through this end.
+
+        Args:
+            predecessor_fd: that object, read-only; still the caller's afterwards.
+
+        Raises:
+            CorruptLane: it is not, or what stands in it cannot be.
+        """
+        why = ffi.new("uint32_t *")
+        code = self._succeed(predecessor_fd, why)
+        if code == -errno.EPROTO:
+            raise refused(code, why[0], predecessor_fd, self._own_kind, owned=True)
+        if code:
+            self.fail(code)
+
+    def due(self) -> None:
+        """The peer is dead and has a successor soon: be as if it lived and was silent, until the socket is rung.
+
+        Wait sets that this end is in are to be taken out before.
+
+        Raises:
+            NotOwner: another thread is using it, or a view of it is still open. It is as it was.
+        """
+        code = lib.mk_py_due(self.end)
+        if code:
+            self.fail(code)
+        self._tell()
+
+    def resume(self, peer_fd: int, pidfd: int) -> None:
+        """Go on with the peer's successor. Wait sets that this end is in are to be taken out before.
+
+        Args:
+            peer_fd: its object, read-only; still the caller's afterwards.
+            pidfd: of its process, this end's from then on; -1: it has ended as well, and another one is due.
+
+        Raises:
+            NotOwner: another thread is using it, or a view of it is still open. It is as it was.
+            CorruptLane: that is no successor's object, or what stands in it cannot be.
+            After an error the pidfd is still the caller's.
+        """
+        why = ffi.new("uint32_t *")
+        code = self._resume(peer_fd, pidfd, why)
+        if code == -errno.EPROTO:
+            raise refused(code, why[0], peer_fd, self._peer_kind, owned=True)
+        if code:
+            self.fail(code)
+        self._tell()
+
+    def watch_fate(self, machine: Any, peer_id: int) -> None:
+        """Raise PeerChanged when the host publishes something of instance `peer_id` after this.
+
+        Args:
+            machine: a const struct mk_machine *, or NULL: no more.
+            peer_id: of the instance.
+        """
+        code = lib.mk_py_watch_fate(self.end, machine, peer_id)
+        if code:
+            self.fail(code)
+        self._fate = machine
 
     @property
     def attached(self) -> bool:
@@ -229,12 +304,24 @@ class LaneEnd:
         if lib.mk_py_close(self._end):
             self.fail(-errno.EBUSY)
         self._closed = True
-        while self._told:
-            self._told.pop()()
+        self._tell()
+
+    def leave(self) -> None:
+        """This process is about to end: use the end no more, but do not close it.
+
+        The other side learns of that by the end of the process; all that was published is there for it until then.
+        """
+        self._closed = True
+        self._slot[0] = ffi.NULL  # so that nothing closes it on the way out
+        self._tell()
 
     def on_close(self, call: Callable[[], object]) -> None:
-        """Call `call()` when this end has been closed here, unless `not_on_close(call)` came first."""
+        """Call `call()` when this end has been closed here, or has another peer, unless `not_on_close` came first."""
         self._told.add(call)
+
+    def _tell(self) -> None:
+        while self._told:
+            self._told.pop()()
 
     def not_on_close(self, call: Callable[[], object]) -> None:
         """Take `on_close` back."""
@@ -259,10 +346,15 @@ class LaneEnd:
 
     def error(self, code: int, *, timeout: float | None = None, length: int = 0) -> Exception:
         """As `fail`, for who has something to add to the error."""
-        if code == -errno.EPIPE:
+        if code in (-errno.EPIPE, -errno.ESHUTDOWN):
             pid = self.view().peer_pid
             who = f"{self._peer} (pid {pid})" if pid else f"{self._peer}, which nobody holds any more,"
-            return Closed(f"{who} has closed its end or ended", pid=pid)
+            gone = Closed(f"{who} has closed its end or ended", pid=pid)
+            if code == -errno.ESHUTDOWN:
+                gone.sent = 1  # it lies in the lane
+            return gone
+        if code == -errno.ESTALE:
+            return PeerChanged()
         if code in (-errno.ETIMEDOUT, -errno.EAGAIN):
             within = f" within {timeout:g} s" if timeout else ""
             happened = f"nothing came from {self._peer}" if self.role == "receiver" else f"{self._peer} made no room"

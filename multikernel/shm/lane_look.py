@@ -48,6 +48,10 @@ class Lane:
         """How many bytes its receiver has given back."""
         return _word(self.consumer, lib.MK_PY_TAIL_AT)
 
+    def seen(self) -> int:
+        """Up to where its receiver has had messages in its hands; what is released may lie behind that."""
+        return _word(self.consumer, lib.MK_PY_SEEN_AT)
+
     def waits(self) -> bool:
         """Whether anything lies there that was not given back."""
         return _word(self.producer, lib.MK_PY_HEAD_AT) != self.released()

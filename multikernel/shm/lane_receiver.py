@@ -40,7 +40,7 @@ class LaneReceiver(LaneEnd):
         ipis: whether IPIs come out of it; without, all vectors are masked.
     """
 
-    __slots__ = ("_held", "_messages", "_rx")
+    __slots__ = ("_again", "_held", "_messages", "_rx")
 
     role = "receiver"
     _own_kind = "consumer"
@@ -50,6 +50,7 @@ class LaneReceiver(LaneEnd):
         super().__init__(fd, peer, wait=wait)
         self._messages = ffi.new("struct mk_message[]", 1)  # used by whoever is in the end, so by one call at a time
         self._held = False  # what was received last is not given back yet
+        self._again = False  # a predecessor had seen messages that are still to come
         if not ipis:
             lib.mk_py_mask_all(self._rx)
 
@@ -62,6 +63,13 @@ class LaneReceiver(LaneEnd):
     def _attach(self, fd: int, owned: bool, socket_fd: int, pidfd: int, why: Any) -> int:
         return int(lib.mk_receiver_attach(self._rx, fd, owned, socket_fd, pidfd, why))
 
+    def _succeed(self, fd: int, why: Any) -> int:
+        self._again = True
+        return int(lib.mk_py_receiver_succeed(self._rx, fd, why))
+
+    def _resume(self, fd: int, pidfd: int, why: Any) -> int:
+        return int(lib.mk_py_receiver_resume(self._rx, fd, pidfd, why))
+
     def _end_of_slot(self) -> Any:
         self._rx = self._slot[0]
         return lib.mk_py_receiver_end(self._rx)
@@ -72,6 +80,28 @@ class LaneReceiver(LaneEnd):
         return int(ffi.cast("uintptr_t", self._rx))
 
     # --- records
+
+    @property
+    def again(self) -> bool:
+        """Whether the record that was looked at last had been handed out by an earlier incarnation of this end."""
+        if self._again:
+            self._again = bool(lib.mk_py_redelivered(self._rx))
+        return self._again
+
+    def skip(self) -> dict[str, int] | None:
+        """Give the next record back unseen: its type, subtype, id and length; None: there is none."""
+        message = self._messages
+        code = lib.mk_py_skip(self._open(), message)
+        if code < 0 and code not in (-errno.EAGAIN, -errno.EPIPE):
+            self.fail(code)
+        if code:
+            return None
+        found = message[0]
+        return {"type": found.type, "subtype": found.subtype, "id": found.id, "length": found.length}
+
+    def say_seen(self) -> None:
+        """What was looked at is handed out where it lies: should this process die, its successor has it `again`."""
+        lib.mk_py_say_seen(self._rx)
 
     def receive(self, until: int, *, hold: bool = False) -> Any:
         """The next `Record`; None when there was none until the deadline; `IPI_WAITS`.

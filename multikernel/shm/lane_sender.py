@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from multikernel._core import ffi, lib
 from multikernel.errors import Closed, MultikernelError
 
-from .lane import LaneEnd
+from .lane import LaneEnd, PeerChanged
 from .waiting import AT_ONCE, deadline
 
 _FIELD_NAMES = re.compile(":[^:]*:")
@@ -54,6 +54,12 @@ class LaneSender(LaneEnd):
     def _attach(self, fd: int, owned: bool, socket_fd: int, pidfd: int, why: Any) -> int:
         return int(lib.mk_sender_attach(self._tx, fd, owned, socket_fd, pidfd, why))
 
+    def _succeed(self, fd: int, why: Any) -> int:
+        return int(lib.mk_py_sender_succeed(self._tx, fd, why))
+
+    def _resume(self, fd: int, pidfd: int, why: Any) -> int:
+        return int(lib.mk_py_sender_resume(self._tx, fd, pidfd, why))
+
     def _end_of_slot(self) -> Any:
         self._tx = self._slot[0]
         return lib.mk_py_sender_end(self._tx)
@@ -63,13 +69,16 @@ class LaneSender(LaneEnd):
         """Where the core's end lies, for the extension's calls."""
         return int(ffi.cast("uintptr_t", self._tx))
 
-    def send(self, payload: Any, type_: int, subtype: int, timeout: float | None, *, id_: int = 0) -> None:
-        """Send one record, waiting for room. id_: 0: the lane numbers it."""
+    def send(
+        self, payload: Any, type_: int, subtype: int, timeout: float | None, *, id_: int = 0, until: int | None = None
+    ) -> None:
+        """Send one record, waiting for room. id_: 0: the lane numbers it; until: the deadline, None: the time-out's."""
         if isinstance(payload, (list, tuple)):
-            self.send_many([payload], type_, subtype, timeout, id_=id_)
+            self.send_many([payload], type_, subtype, timeout, id_=id_, until=until)
             return
         buffer, length = as_buffer(payload)
-        until = deadline(timeout)
+        if until is None:
+            until = deadline(timeout)
         code = lib.mk_py_send(self._open(), type_, subtype, id_, buffer, length, until)
         while code == -errno.EINTR:
             code = lib.mk_py_send(self._open(), type_, subtype, id_, buffer, length, until)
@@ -95,6 +104,7 @@ class LaneSender(LaneEnd):
         *,
         id_: int = 0,
         at_once: bool = False,
+        until: int | None = None,
     ) -> int:
         """Send all, publishing many at a time. Errors carry `.sent`.
 
@@ -105,8 +115,10 @@ class LaneSender(LaneEnd):
             timeout: seconds for all of them.
             id_: of the first, the others count up from it; 0: the lane numbers them.
             at_once: do not wait: as many as there is room for.
+            until: the deadline; None: by the time-out.
         """
-        until = AT_ONCE if at_once else deadline(timeout)
+        if until is None:
+            until = AT_ONCE if at_once else deadline(timeout)
         records = [_pieces(payload) for payload in payloads]
         buffers = [as_buffer(piece) for pieces in records for piece in pieces]
         starts = [ffi.from_buffer(buffer) if type(buffer) is bytes else buffer for buffer, _ in buffers]
@@ -150,7 +162,7 @@ class LaneSender(LaneEnd):
     def fail_many(self, code: int, sent: int, *, timeout: float | None, length: int) -> NoReturn:
         """As `fail`, for a batch of which `sent` went out before."""
         error = self.error(code, timeout=timeout, length=length)
-        if isinstance(error, MultikernelError):
+        if isinstance(error, (MultikernelError, PeerChanged)):
             error.sent = sent
         raise error
 

@@ -63,7 +63,7 @@ class MachinePage:
             record.image,
             record.exclusive,
         )
-        c.due = record.due
+        c.due, c.memories, c.named = record.due, record.memories, record.named
         c.initrd = record.initrd
         _set_cpus(c.cpus, record.cpus)
         c.name = _text(record.name, lib.MK_NAME_SIZE)
@@ -169,6 +169,8 @@ class MachineView:
             memory=c.memory,
             initrd=c.initrd,
             due=bool(c.due),
+            memories=c.memories,
+            named=c.named,
             image=c.image,
             exclusive=bool(c.exclusive),
             cpus=_cpus(c.cpus),
@@ -183,6 +185,11 @@ class MachineView:
         """All instances, by id."""
         c = ffi.new("struct mk_instance_record *")
         return [record for id_ in range(1, lib.MK_INSTANCES) if (record := self._instance(id_, c)) is not None]
+
+    @property
+    def pointer(self) -> Any:
+        """The page, a const struct mk_machine *; mapped for as long as somebody has that. ValueError once closed."""
+        return self._open()
 
     def images(self) -> list[ImageRecord]:
         """All images, by id."""

@@ -121,9 +121,9 @@ class Supervised:
 class InstanceRecord:
     """What the host says of an instance.
 
-    memory: its budget, bytes; initrd: what of that its initrd takes; image: id of its image, 0: none; due: whether a
-    successor of its last incarnation is to boot; torn: the host was in the middle of a change (or died there), so this
-    is the value before it
+    memory: its budget, bytes; initrd: what of that its initrd takes; memories, named: how many named memories it has,
+    and their bytes; image: id of its image, 0: none; due: whether a successor of its last incarnation is to boot; torn:
+    the host was in the middle of a change (or died there), so this is the value before it
     """
 
     id: int
@@ -134,6 +134,8 @@ class InstanceRecord:
     state_time_ns: int = 0
     memory: int = 0
     due: bool = False
+    memories: int = 0
+    named: int = 0
     image: int = 0
     exclusive: bool = True
     cpus: tuple[int, ...] = ()

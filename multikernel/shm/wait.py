@@ -172,6 +172,8 @@ class Group:
                 return True
         if self._set is None:
             self._set = wait_set(self._ends)
+            for lane in self._lanes:  # one that has another peer must be put into a new one
+                lane.on_close(self.drop)
         code = -errno.EINTR
         while code == -errno.EINTR:
             code = lib.mk_py_set_wait(self._set, self._fds, len(self._plain), self._flags, found, until)
@@ -207,6 +209,7 @@ class Group:
             try:
                 self._refs = [each if type(each) is int else weakref.ref(each, self.drop) for each in objects]
             except TypeError:  # whether that is still the same one could not be told
+                self.drop()
                 return
             for lane in self._lanes:
                 lane.on_close(self.drop)
@@ -217,7 +220,7 @@ class Group:
     def drop(self, _: object = None) -> None:
         """Do not keep it any longer. It may be in use."""
         self._dropped = True
-        self._refs = None
+        self._refs = self._set = None
         _kept.pop(self._key, None)
         for lane in self._lanes:
             lane.not_on_close(self.drop)

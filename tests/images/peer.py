@@ -27,7 +27,7 @@ def main(kernel: Kernel) -> int:
     for message in kernel.messages():
         verb, _, rest = bytes(message.payload).decode(errors="replace").partition(" ")
         if verb == "who":
-            message.reply(f"{kernel.id} {kernel.name} {kernel.epoch} {kernel.memory} {kernel.cmdline}".encode())
+            message.reply(f"{kernel.id} {kernel.name} {kernel.epoch} {kernel.budget} {kernel.cmdline}".encode())
         elif verb == "counts":
             message.reply(" ".join(f"{vector}:{counts[vector]}" for vector in sorted(counts)).encode())
         elif verb == "ask":

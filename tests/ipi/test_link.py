@@ -731,6 +731,8 @@ def test_counters_say_what_went_through():
 class Record:
     state: str = "active"
     epoch: int = 1
+    name: str = "child"
+    due: bool = False
 
 
 class Machine:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def values(seen: Seen) -> dict[str, Any]:
-    """Bytes. links: the lanes it sends on, as its page says; console: as large as it can get."""
+    """Bytes. links: the lanes it sends on, as its page says; console: as large as it can get; named: named memory."""
     links = seen.status.links if seen.status is not None and seen.record.pid else ()
     return {
         "budget": seen.record.memory,
@@ -17,6 +17,7 @@ def values(seen: Seen) -> dict[str, Any]:
         "initrd": seen.record.initrd,
         "console": seen.console.capacity if seen.console else 0,
         "links": sum(link.capacity for link in links),
+        "named": seen.record.named,
     }
 
 
