@@ -6,6 +6,7 @@
 #include "kernel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,10 +55,24 @@ int mk_refuse(int code, const char *format, ...)
 	return code;
 }
 
+int mk_make_host_lane(struct mk_kernel *k)
+{
+	int consumer = mk_lane_object(MK_KIND_CONSUMER, "lane:host",
+				      HOST_LANE_CAPACITY < mk_page_size() ? mk_page_size() : HOST_LANE_CAPACITY, 0,
+				      k->id, k->epoch);
+	int result = consumer < 0 ? consumer : mk_receiver_claim(&k->host, consumer, NULL, NULL);
+
+	if (!result)
+		result = k->fds[2] = mk_object_reopen(consumer);
+	if (consumer >= 0)
+		close(consumer);
+	return result < 0 ? result : 0;
+}
+
 /* Make the pages that are the instance's own: others can only read them. */
 static int make_pages(struct mk_kernel *k, int pipe)
 {
-	int consumer, result;
+	int result;
 
 	mk_membarrier_register(); /* takes microseconds as long as there is one thread, and milliseconds later */
 	k->fds[0] = mk_status_create(k->id, k->epoch, &k->status);
@@ -70,14 +85,7 @@ static int make_pages(struct mk_kernel *k, int pipe)
 	result = mk_console_drain(k->console, pipe);
 	if (result)
 		return mk_refuse(result, "starting the console's thread: %s", strerror(-result));
-	consumer = mk_lane_object(MK_KIND_CONSUMER, "lane:host",
-				  HOST_LANE_CAPACITY < mk_page_size() ? mk_page_size() : HOST_LANE_CAPACITY, 0, k->id,
-				  k->epoch);
-	result = consumer < 0 ? consumer : mk_receiver_claim(&k->host, consumer, NULL, NULL);
-	if (!result)
-		result = k->fds[2] = mk_object_reopen(consumer);
-	if (consumer >= 0)
-		close(consumer);
+	result = mk_make_host_lane(k);
 	return result < 0 ? mk_refuse(result, "making the host lane: %s", strerror(-result)) : 0;
 }
 
@@ -122,6 +130,11 @@ static int attach(struct mk_kernel *k)
 	if (result)
 		return result;
 	k->control = given.control;
+	if (k->instances >= 0) {
+		k->pipe = fcntl(given.console, F_DUPFD_CLOEXEC, 3);
+		if (k->pipe < 0)
+			return mk_refuse(-errno, "keeping the console for another host: %s", strerror(errno));
+	}
 	snprintf(name, sizeof(name), "mk:%s", k->name);
 	mk_process_name(name);
 	setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe, but read by people */
@@ -141,6 +154,10 @@ static void let_go(struct mk_kernel *k)
 			close(k->fds[i]);
 	if (k->control >= 0)
 		close(k->control);
+	if (k->instances >= 0)
+		close(k->instances);
+	if (k->pipe >= 0)
+		close(k->pipe);
 	mk_console_finish(k->console);
 	mk_unmap_data(&k->initrd);
 	mk_unmap_data(&k->panic);
@@ -168,7 +185,7 @@ mk_kernel *mk_kernel_attach(void)
 	k = calloc(1, sizeof(*k));
 	if (!k)
 		return NULL;
-	k->control = k->fds[0] = k->fds[1] = k->fds[2] = -1;
+	k->control = k->instances = k->pipe = k->fds[0] = k->fds[1] = k->fds[2] = -1;
 	k->text = malloc(MK_CHANNEL_DOCUMENT);
 	result = k->text ? attach(k) : mk_refuse(-ENOMEM, "no memory for a document");
 	if (!result)

@@ -16,6 +16,7 @@
 
 #define NAME_SIZE 256u
 #define ERROR_SIZE 1024u
+#define MK_PROTOCOL 1     /* as PROTOCOL in multikernel/kernel/protocol.py */
 #define NO_END UINT64_MAX /* a deadline that never comes; CLOCK_MONOTONIC, ns */
 
 /* --- link.c: the life of links ----------------------------------------------------------------------------------- */
@@ -90,9 +91,13 @@ struct mk_kernel {
 	const char *params_end;
 	struct data initrd, panic;
 	bool initrd_is_archive;
-	int control;
-	uint64_t asked; /* number of the last request to the host */
-	struct mk_receiver *host;
+	int control;              /* -1: there is no host at present */
+	uint64_t asked;           /* number of the last request to the host */
+	struct mk_receiver *host; /* NULL: there is none at present */
+	int instances;            /* in a persistent machine a directory of its; else -1, and the host's end is ours */
+	int pipe;                 /* in a persistent machine the console's, for the next host */
+	unsigned looks;
+	uint64_t alone_since, next_try, pause; /* while there is no host */
 	struct mk_status *status;
 	struct mk_console_writer *console;
 	int fds[3];              /* read-only, as the host has them: status page, console, the host lane's consumer */
@@ -114,6 +119,9 @@ struct mk_kernel {
 	char *text; /* a document that came, or goes: MK_CHANNEL_DOCUMENT bytes */
 	char error[ERROR_SIZE];
 };
+
+/* Make the consumer object of a host lane: k->host, and k->fds[2]. @return 0 or -errno */
+int mk_make_host_lane(struct mk_kernel *k);
 
 /* Keep the words for mk_kernel_error. @return code */
 int mk_fail(struct mk_kernel *k, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -193,7 +201,22 @@ uint64_t mk_next_timer(const struct mk_kernel *k);
 /* What the host wants; a look at a page when it wants nothing. @return 0; -EPIPE: the host is gone; -EBADMSG */
 int mk_serve_host(struct mk_kernel *k);
 
-/* Finish a document and put it on the control channel. @return 0 or -errno */
+/* Finish a document and put it on the control channel. What a host that was killed does not hear the next one knows.
+ * @return 0 or -errno */
 int mk_say(struct mk_kernel *k, struct mk_document_writer *writer, const int *fds, unsigned count);
+
+/* --- kernel_usher.c ------------------------------------------------------------------------------------------------ */
+
+/* Whether the host has ended, asked of the system once in many calls. */
+bool mk_host_is_gone(struct mk_kernel *k);
+
+/* The host was killed. @return 0: another will come, and there is none until then; -EPIPE: the machine ends */
+int mk_lose_host(struct mk_kernel *k);
+
+/* Without a host, when it is time for that: go to the next one, if one is there. */
+void mk_find_host(struct mk_kernel *k);
+
+/* Wait for a host, and for nothing else. @return 0 or -ETIMEDOUT */
+int mk_await_host(struct mk_kernel *k, uint64_t until);
 
 #endif

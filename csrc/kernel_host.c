@@ -15,9 +15,13 @@
 
 int mk_say(struct mk_kernel *k, struct mk_document_writer *writer, const int *fds, unsigned count)
 {
-	int length = mk_document_end(writer);
+	int length = mk_document_end(writer), result = 0;
 
-	return length < 0 ? length : mk_channel_send(k->control, writer->text, (size_t)length, fds, count);
+	if (length < 0)
+		return length;
+	if (k->control >= 0)
+		result = mk_channel_send(k->control, writer->text, (size_t)length, fds, count);
+	return result == -EPIPE && k->instances >= 0 ? 0 : result;
 }
 
 static void close_all(const int *fds, unsigned count)
@@ -144,7 +148,9 @@ int mk_serve_host(struct mk_kernel *k)
 	bool look = false;
 	int result;
 
-	if (mk_likely(!mk_end_ready(&k->host->end)))
+	if (!k->host)
+		mk_find_host(k);
+	if (!k->host || (mk_likely(!mk_end_ready(&k->host->end)) && !mk_host_is_gone(k)))
 		return 0;
 	while (!(result = mk_peek(k->host, &message))) {
 		if (message.type == MK_MSG_SYSTEM && message.subtype == MK_SYS_SHUTDOWN && !k->halt) {
@@ -157,13 +163,13 @@ int mk_serve_host(struct mk_kernel *k)
 		look = true;
 	mk_status_beat(k->status); /* it was asked to look, and has */
 	if (result != -EAGAIN && !look)
-		return mk_fail(k, result, "the host is gone: this machine ends");
+		return result == -EPIPE ? mk_lose_host(k) : mk_fail(k, result, "the lane of the host is damaged");
 	do {
 		result = look ? take_document(k, &document, fds, &count) : 0;
 		if (result > 0)
 			serve(k, &document, fds, count);
 	} while (result > 0);
-	return result;
+	return result == -EPIPE ? mk_lose_host(k) : result;
 }
 
 /* --- connect ------------------------------------------------------------------------------------------------------ */
@@ -190,7 +196,7 @@ static int failure(struct mk_kernel *k, const struct mk_document *error)
 }
 
 /* Wait for the answer to the last request; what the host sends meanwhile is served, since two that connect to each other
- * would wait for each other otherwise. @return as mk_kernel_connect */
+ * would wait for each other otherwise. @return as mk_kernel_connect; -ECONNRESET: there will be another host */
 static int await_answer(struct mk_kernel *k, struct half *half, uint64_t capacity, uint64_t until)
 {
 	struct mk_document document, part;
@@ -203,8 +209,8 @@ static int await_answer(struct mk_kernel *k, struct half *half, uint64_t capacit
 		uint64_t now = mk_now();
 
 		result = take_document(k, &document, fds, &count);
-		if (result < 0)
-			return result;
+		if (result < 0) /* of a host that was killed, in a persistent machine, the next one is asked */
+			return result == -EPIPE && k->instances >= 0 ? -ECONNRESET : result;
 		if (result == 0) {
 			result = now >= until
 					 ? -ETIMEDOUT
@@ -254,15 +260,21 @@ int mk_kernel_connect(mk_kernel *k, const char *name, uint64_t capacity, int tim
 	if (result)
 		return mk_fail(k, result, "making a link of %llu bytes each way: %s", (unsigned long long)capacity,
 			       strerror(-result));
-	mk_document_begin(&w, text, sizeof(text));
-	mk_document_put_string(&w, "verb", "connect");
-	mk_document_put_string(&w, "to", name);
-	mk_document_put_number(&w, "capacity", (int64_t)capacity);
-	mk_document_put_seconds(&w, "timeout", within);
-	mk_document_put_number(&w, "id", (int64_t)++k->asked);
-	result = mk_say(k, &w, half.fds, 2);
-	if (!result)
-		result = await_answer(k, &half, capacity, until == NO_END ? until : until + HOST_SAYS_IT_FIRST_NS);
+	do {
+		result = mk_await_host(k, until);
+		if (result)
+			break;
+		mk_document_begin(&w, text, sizeof(text));
+		mk_document_put_string(&w, "verb", "connect");
+		mk_document_put_string(&w, "to", name);
+		mk_document_put_number(&w, "capacity", (int64_t)capacity);
+		mk_document_put_seconds(&w, "timeout", within);
+		mk_document_put_number(&w, "id", (int64_t)++k->asked);
+		result = mk_say(k, &w, half.fds, 2);
+		if (!result)
+			result = await_answer(k, &half, capacity,
+					      until == NO_END ? until : until + HOST_SAYS_IT_FIRST_NS);
+	} while (result == -ECONNRESET && !mk_lose_host(k));
 	if (result < 0)
 		mk_half_drop(&half); /* what was put to a link is the half's no more */
 	return result;

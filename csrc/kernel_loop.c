@@ -53,10 +53,16 @@ int mk_doze(struct mk_kernel *k, struct mk_wait_set *set, uint64_t until)
 
 	if (due < until)
 		until = due;
+	if (!k->host && k->next_try < until)
+		until = k->next_try;
 	result = mk_kernel_ready(k);
 	if (result)
 		return result;
 	mk_status_beat(k->status);
+	if (!k->host && !k->link_count) { /* a set of nothing cannot be waited for */
+		mk_await_host(k, until);
+		return 0;
+	}
 	do {
 		now = mk_now();
 		result = mk_wait_set_wait(set, until == NO_END ? -1 : now < until ? (int64_t)(until - now) : 0);

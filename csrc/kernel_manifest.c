@@ -103,6 +103,7 @@ static int take_extras(struct mk_kernel *k, const struct mk_document *manifest)
 	int crash = find_descriptor(manifest, "crash"), panic = find_descriptor(manifest, "panic"), result = 0;
 	bool dumpable;
 
+	k->instances = find_descriptor(manifest, "instances");
 	if (file >= 0 || directory >= 0) {
 		result = mk_map_data(&k->initrd, file >= 0 ? file : directory);
 		k->initrd_is_archive = file < 0;

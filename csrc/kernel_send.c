@@ -101,7 +101,8 @@ static struct mk_wait_set *pair_of(struct mk_kernel *k, struct link *link)
 	if (link->pair)
 		return link->pair;
 	link->pair = mk_wait_set_new();
-	if (link->pair && !mk_wait_set_add(link->pair, &k->host->end) && !mk_wait_set_add(link->pair, &link->rx->end))
+	if (link->pair && (!k->host || !mk_wait_set_add(link->pair, &k->host->end)) &&
+	    !mk_wait_set_add(link->pair, &link->rx->end))
 		return link->pair;
 	mk_wait_set_free(link->pair);
 	link->pair = NULL;
@@ -111,11 +112,8 @@ static struct mk_wait_set *pair_of(struct mk_kernel *k, struct link *link)
 /* Receive until the reply is there. @return 0 or -errno */
 static int await_reply(struct mk_kernel *k, struct link *link, struct awaited *awaited, uint64_t until)
 {
-	struct mk_wait_set *pair = pair_of(k, link);
-
-	if (!pair)
-		return mk_fail(k, -ENOMEM, "no memory, or no descriptor, to wait for %s", link->name);
 	for (;;) {
+		struct mk_wait_set *pair;
 		int result = mk_serve_host(k);
 
 		if (result)
@@ -132,6 +130,9 @@ static int await_reply(struct mk_kernel *k, struct link *link, struct awaited *a
 			return mk_fail(k, result, "waiting for the reply of %s: %s", link->name, strerror(-result));
 		if (until != NO_END && mk_now() >= until)
 			return mk_fail(k, -ETIMEDOUT, "%s did not reply in time", link->name);
+		pair = pair_of(k, link); /* another one when there is another host */
+		if (!pair)
+			return mk_fail(k, -ENOMEM, "no memory, or no descriptor, to wait for %s", link->name);
 		result = mk_doze(k, pair, until);
 		if (result)
 			return mk_fail(k, result, "waiting for the reply of %s: %s", link->name, strerror(-result));

@@ -126,7 +126,7 @@ static _Noreturn void be_the_image(const struct mk_spawn *what, const cpu_set_t 
 		failure->step = MK_SPAWN_VERIFY;
 		failure->error = verify(cpus);
 	}
-	if (!failure->error) {
+	if (!failure->error && !what->lasting) {
 		failure->step = MK_SPAWN_PARENT;
 		failure->error = mk_process_die_with(parent);
 	}

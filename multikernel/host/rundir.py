@@ -194,7 +194,7 @@ class RunDir:
         """Remove the directory with what is in it, and give up its lock.
 
         For the host at its end, and for the zygote after the host's. Does nothing if it is gone already, or if the
-        name belongs to another machine by now.
+        name belongs to another machine by now; nor, for who does not hold the lock, while instances live.
 
         Raises:
             MultikernelError: there are files in it that are not ours. Nothing was removed.
@@ -203,6 +203,8 @@ class RunDir:
         try:
             if lock is None:
                 lock = take(self.path)
+                if lives(lock):
+                    return
             erase(self.path, lock)
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             pass

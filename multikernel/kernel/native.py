@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from multikernel._core import ffi, lib
 from multikernel.errors import MultikernelError
 from multikernel.image import sealed
+from multikernel.kernel.protocol import INSTANCES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +74,7 @@ def _execute(manifest: Manifest, given: Descriptors, typed: int, fds: list[int],
     what = ffi.new(
         "struct mk_spawn *",
         {"image": given.image, "console": given.console_write, "input": typed}
-        | {"fd_count": len(fds), "cpu_count": len(manifest.cpus)}
+        | {"fd_count": len(fds), "cpu_count": len(manifest.cpus), "lasting": INSTANCES in manifest.extras}
         | held,
     )
     step = ffi.new("uint32_t *")

@@ -15,11 +15,12 @@ import pytest
 import multikernel as mk
 from multikernel.host.rundir import is_running, running
 
+from .killing import PATIENCE, kill, victims, zygote
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 IMAGES = Path(__file__).parent.parent / "images"
-PATIENCE = 20.0  # seconds, for what takes half of one; a loaded system starts an interpreter meanwhile
 
 NEVER_LOOKS = """
 import signal
@@ -85,27 +86,6 @@ def boot(machine: mk.Machine, tmp_path: Path) -> Callable[..., mk.Instance]:
         return instance
 
     return boot
-
-
-def zygote(machine: mk.Machine) -> int:
-    return machine._membership.request("census", {})["zygote"]
-
-
-def kill(*pids: int) -> None:
-    """Kill them, all before any has ended, and return when all have."""
-    pidfds = [os.pidfd_open(pid) for pid in pids]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    for pidfd in pidfds:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    for pidfd in pidfds:
-        assert select.select([pidfd], [], [], PATIENCE)[0]
-        os.close(pidfd)
-
-
-def victims(machine: mk.Machine, which: str) -> list[int]:
-    other, host = zygote(machine), machine.pid  # in this order: who asks joins the host that there is
-    return {"host": [host], "zygote": [other], "both": [host, other]}[which]
 
 
 @pytest.mark.parametrize("which", ["host", "zygote", "both"])

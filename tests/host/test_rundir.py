@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from multikernel.errors import MultikernelError, ResourceError
-from multikernel.host.rundir import RunDir, base, is_running, running
+from multikernel.errors import MultikernelError, NotFound, ResourceError
+from multikernel.host.rundir import RunDir, base, has_host, is_running, lives_without_host, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -471,3 +471,86 @@ def test_threads_of_one_process_exclude_each_other_too() -> None:
     for rundir in rundirs:
         rundir.remove()
     assert not is_running("web")
+
+
+# -- instances that outlive their host ---------------------------------------------------------------------------------
+
+
+class Orphan:
+    """A process that holds what an instance of a persistent machine holds, after its host has ended."""
+
+    def __init__(self, name: str) -> None:
+        reader, writer = os.pipe()
+        rundir = RunDir(name)
+        rundir.claim()
+        held = rundir.hold_for_instances()
+
+        def live() -> NoReturn:
+            rundir.close()
+            os.write(writer, b"1")
+            while True:
+                signal.pause()
+
+        self.pid = fork(live)
+        os.close(writer)
+        assert os.read(reader, 1) == b"1"
+        os.close(reader)
+        (rundir.path / "machine").write_text("{}")
+        (rundir.path / "instances/1").write_text("{}")
+        os.close(held)
+        rundir.close()
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        assert exit_code(self.pid) == -signal.SIGKILL
+
+
+def test_name_stays_taken_and_files_stay_while_an_instance_lives(directory: Path) -> None:
+    orphan = Orphan("web")
+    try:
+        assert is_running("web")
+        assert lives_without_host("web")
+        assert not has_host("web")
+        assert running() == ["web"]
+        RunDir("web").remove()  # as a clumsy client would
+        assert (directory / "web/instances/1").exists()
+        with pytest.raises(ResourceError, match="running already"):
+            RunDir("web").claim()
+    finally:
+        orphan.kill()
+    assert running() == []
+    assert not (directory / "web").exists()
+
+
+def test_next_host_takes_over_what_lives_and_removes_nothing(directory: Path) -> None:
+    orphan = Orphan("web")
+    rundir = RunDir("web")
+    try:
+        rundir.take_over()
+        assert has_host("web")
+        assert not lives_without_host("web")
+        assert (directory / "web/instances/1").read_text() == "{}"
+        with pytest.raises(ResourceError, match="running already"):
+            RunDir("web").take_over()
+    finally:
+        orphan.kill()
+    rundir.remove()
+    assert not (directory / "web").exists()
+
+
+def test_what_is_dead_or_was_never_there_is_not_taken_over(directory: Path) -> None:
+    Orphan("web").kill()
+    for name in ("web", "never"):
+        with pytest.raises(NotFound):
+            RunDir(name).take_over()
+    assert running() == []
+
+
+def test_strange_files_among_the_instances_are_named_and_stay(directory: Path) -> None:
+    Orphan("web").kill()
+    strange = directory / "web/instances/diary.txt"
+    strange.write_text("dear")
+    with pytest.raises(MultikernelError, match=r"instances/diary\.txt"):
+        RunDir("web").claim()
+    assert strange.read_text() == "dear"
+    assert (directory / "web/machine").exists()

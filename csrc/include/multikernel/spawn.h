@@ -4,6 +4,8 @@
 #ifndef MULTIKERNEL_SPAWN_H
 #define MULTIKERNEL_SPAWN_H
 
+#include <stdbool.h>
+
 #include "multikernel/memory.h"
 
 #define MK_SPAWN_FIRST 3 /* the first of the given descriptors, in the new process */
@@ -28,13 +30,15 @@ struct mk_spawn {
 	int input;            /* becomes 0 */
 	const uint32_t *cpus; /* to be pinned to */
 	unsigned cpu_count;
+	bool lasting;          /* whether it outlives the caller */
 	const char *directory; /* to work in */
 	char *const *argv;
 	char *const *envp;
 };
 
 /* Start it, in a process group of its own. The caller waits until it runs, and must be a process of one thread: the
- * child is killed at its end. Nothing of the caller's memory is copied, so it takes as long as the image's own start.
+ * child is killed at its end, unless it is to be lasting. Nothing of the caller's memory is copied, so it takes as long
+ * as the image's own start.
  * @param step  on failure: enum mk_spawn_step
  * @return its pid; -errno: nothing was started */
 MK_API int mk_spawn(const struct mk_spawn *what, uint32_t *step);
