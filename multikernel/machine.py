@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 from multikernel.client.instance import Instance
 from multikernel.client.membership import Membership
 from multikernel.errors import Closed, NotFound
+from multikernel.host import preload as preloading
 from multikernel.host import rundir
 from multikernel.host.policy import Policy, Restart
 from multikernel.resources import memory as system_memory
@@ -70,10 +71,12 @@ class Machine:
         persist: whether it goes on without this program.
         verify: a folder of Ed25519 public keys (*.pub or *.pem): it loads no image that is not signed by one of them.
             They are read now, once. Default: any image is loaded.
+        preload: modules that every instance has imported already when it boots, as a list or "numpy,json". They are
+            imported once, without threads of their own (numpy's libraries get one each, whatever an instance's cpus).
 
     Raises:
         ResourceError: the name is taken or against the rule, or cpus are not there or not this process's.
-        ValueError, TypeError: cpus, memory or keys that are none.
+        ValueError, TypeError: cpus, memory, keys or names of modules that are none.
         Unsupported: `verify`, and the library for it is missing.
         MultikernelError: the host did not start, and what it said.
     """
@@ -86,6 +89,7 @@ class Machine:
         *,
         persist: bool = False,
         verify: str | os.PathLike[str] | None = None,
+        preload: str | Iterable[str] = (),
     ) -> None:
         chosen = topology.allowed() if cpus is None else topology.check_usable(parse_cpus(cpus))
         budget = system_memory.available() if memory is None else parse_size(memory)
@@ -97,7 +101,10 @@ class Machine:
             from multikernel.image import keys
 
             trusted = keys.read_folder(verify)
-        self._membership = Membership.start(self, name, chosen, budget, persistent=persist, trusted=trusted)
+        modules = preloading.names(preload)
+        self._membership = Membership.start(
+            self, name, chosen, budget, persistent=persist, trusted=trusted, preload=modules
+        )
 
     @classmethod
     def attach(cls, name: str | None = None) -> Self:

@@ -14,6 +14,7 @@ from . import describe, foreign, options, output, plan
 @options.memory("The pool's memory. Default: what is available.")
 @options.new_machine
 @options.trusted
+@options.preload
 @options.dry_run
 @click.option("--report", is_flag=True, help="Print what the pool holds, and how the cpus lie.")
 @click.option(
@@ -27,6 +28,7 @@ def init(
     memory: int | None,
     machine_name: str,
     verify: tuple[str, int] | None,
+    preload: list[str] | None,
     dry_run: bool,
     report: bool,
     form: str,
@@ -41,7 +43,7 @@ def init(
     if dry_run:
         made = plan.machine(machine_name, cpus, memory, trusted=verify[1] if verify else 0)
     else:
-        made = _make(machine_name, cpus, memory, verify[0] if verify else None)
+        made = _make(machine_name, cpus, memory, verify[0] if verify else None, preload or [])
     made |= {"dry_run": dry_run}
     if report:
         made |= {"topology": _topology()}
@@ -50,12 +52,14 @@ def init(
         output.pairs(_report(made))
 
 
-def _make(name: str, cpus: tuple[int, ...] | None, memory: int | None, verify: str | None) -> dict[str, Any]:
+def _make(
+    name: str, cpus: tuple[int, ...] | None, memory: int | None, verify: str | None, preload: list[str]
+) -> dict[str, Any]:
     from multikernel import Machine
 
     with (
         output.patience(f"starting the host of {name}"),
-        Machine(cpus, memory, name, persist=True, verify=verify) as machine,
+        Machine(cpus, memory, name, persist=True, verify=verify, preload=preload) as machine,
     ):
         return describe.machine(machine)
 

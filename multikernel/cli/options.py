@@ -62,6 +62,12 @@ def _trusted(folder: str) -> tuple[str, int]:
     return folder, len(read_folder(folder))
 
 
+def _modules(text: str) -> list[str]:
+    from multikernel.host import preload
+
+    return preload.names(text)
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -195,6 +201,13 @@ trusted = click.option(
     callback=checked(_trusted),
     metavar="FOLDER",
     help="Load only images that are signed by one of the Ed25519 public keys (*.pub, *.pem) in FOLDER.",
+)
+
+preload = click.option(
+    "--preload",
+    callback=checked(_modules),
+    metavar="MODULES",
+    help="What every instance has imported already when it boots: numpy,json.",
 )
 
 instance_id = click.option("--id", "number", type=click.IntRange(1, 511), metavar="N", help="The instance, by its id.")

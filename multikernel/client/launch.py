@@ -97,7 +97,15 @@ class Started(NamedTuple):
     """Descriptor of the machine object."""
 
 
-def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool, trusted: Sequence[bytes] = ()) -> Started:
+def start(
+    name: str,
+    cpus: Sequence[int],
+    memory: int,
+    *,
+    persistent: bool,
+    trusted: Sequence[bytes] = (),
+    preload: Sequence[str] = (),
+) -> Started:
     """Start a host, and wait until it serves.
 
     Raises:
@@ -106,6 +114,7 @@ def start(name: str, cpus: Sequence[int], memory: int, *, persistent: bool, trus
     """
     fields = {"name": name, "cpus": list(cpus), "memory": memory, "persistent": persistent}
     fields["trusted"] = [key.hex() for key in trusted]
+    fields["preload"] = list(preload)
     return _start(name, {"verb": "start", "id": 0, **fields})
 
 

@@ -76,9 +76,12 @@ class Membership:
         *,
         persistent: bool,
         trusted: Sequence[bytes] = (),
+        preload: Sequence[str] = (),
     ) -> Self:
         """Start a machine, and be its creator. Raises as `Machine` does."""
-        process, channel, answer, page = launch.start(name, cpus, memory, persistent=persistent, trusted=trusted)
+        process, channel, answer, page = launch.start(
+            name, cpus, memory, persistent=persistent, trusted=trusted, preload=preload
+        )
         started = cls(owner, name, channel, answer, page, process)
         try:
             started._watch()  # so that the host knows that somebody has the machine

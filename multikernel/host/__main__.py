@@ -4,7 +4,7 @@ A host is started by a program, with one socket to it. The first document on tha
 brings a pidfd of the program:
 
     {"verb": "start", "id": n, "protocol": p, "name": name, "cpus": [..], "memory": bytes, "persistent": true | false,
-     "trusted": [public key, hex, ..]}
+     "trusted": [public key, hex, ..], "preload": [module, ..]}
         + [pidfd, pipe]
     {"verb": "revive", "id": n, "protocol": p, "name": name} + [pidfd, pipe]
         a persistent machine whose host and zygote were killed: its instances go on, and look for a host
@@ -25,7 +25,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from multikernel.errors import Closed, MultikernelError, to_wire
-from multikernel.host import ledger
+from multikernel.host import ledger, preload
 from multikernel.host.interpreter import FIRST, Role
 from multikernel.host.request import Request, check_protocol
 from multikernel.host.rundir import RunDir
@@ -64,7 +64,7 @@ def host() -> int:
         os.close(pidfd)
         from multikernel.host import zygote as zygote_
 
-        return zygote_.main(zygote, rundir, persistent=machine["persistent"])
+        return zygote_.main(zygote, rundir, persistent=machine["persistent"], preload=machine["preload"])
     zygote.close()
     _become_host()
     # Only now, and only here: asyncio is none of the zygote's, and the two start beside each other.
@@ -89,7 +89,7 @@ def zygote() -> int:
     channel, rundir = _inherited()
     from multikernel.host import zygote as zygote_
 
-    return zygote_.main(channel, rundir, persistent=True)
+    return zygote_.main(channel, rundir, persistent=True, preload=ledger.read_machine(rundir)["preload"])
 
 
 ROLES: dict[Role, Callable[[], int]] = {"host": host, "heir": heir, "zygote": zygote}
@@ -108,6 +108,7 @@ def _claim(request: Request) -> tuple[RunDir, dict[str, Any]]:
         "memory": request.integer("memory"),
         "persistent": request.flag("persistent"),
         "trusted": _keys(request.texts("trusted")),
+        "preload": _modules(request.texts("preload")),
     }
     rundir.claim()
     return rundir, machine
@@ -139,6 +140,13 @@ def _keys(texts: list[str]) -> list[str]:
     if not sizes <= {_KEY_SIZE}:
         raise MultikernelError(f"start: 'trusted' must be public keys of {_KEY_SIZE} bytes, in hex")
     return texts
+
+
+def _modules(texts: list[str]) -> list[str]:
+    try:
+        return preload.names(texts)
+    except ValueError as error:
+        raise MultikernelError(f"start: {error}") from None
 
 
 def _allow_descriptors() -> None:

@@ -50,6 +50,8 @@ class Start:
     persistent: bool
     trusted: tuple[bytes, ...]
     """Public keys of which one must have signed an image that is loaded; none: any image is."""
+    preload: tuple[str, ...]
+    """Modules that its zygotes import ahead."""
     takes_over: bool
     """Whether the machine is there already, and has lost its host."""
     began: tuple[int, int]
@@ -66,6 +68,7 @@ class Start:
             machine["memory"],
             machine["persistent"],
             tuple(map(bytes.fromhex, machine["trusted"])),
+            tuple(machine["preload"]),
             takes_over,
             tuple(machine.get("began", (time.monotonic_ns(), time.time_ns()))),
             machine.get("first_client", FIRST_CLIENT_ID),
@@ -79,6 +82,7 @@ class Start:
             "memory": self.memory,
             "persistent": self.persistent,
             "trusted": [key.hex() for key in self.trusted],
+            "preload": list(self.preload),
             "began": list(self.began),
             "first_client": first_client,
         }

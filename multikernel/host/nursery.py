@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from multikernel.errors import MultikernelError
+from multikernel.errors import MultikernelError, from_wire
 from multikernel.host import interpreter, log
 from multikernel.host.wire import Wire
 from multikernel.shm.channel import Channel
@@ -62,6 +62,7 @@ class Nursery:
         self._up = asyncio.Event()
         self._failed = 0  # that have ended before they were up, one after the other
         self._closed = False
+        self._unprepared: MultikernelError | None = None  # why the last one could not do what it is to do ahead
         self._wire = self._listen(channel)
 
     async def ready(self) -> None:
@@ -78,6 +79,8 @@ class Nursery:
                 f"the zygote, which starts instances, is not up after {STARTS_WITHIN:g} s; {self._rundir.log_path} may "
                 "say why"
             ) from None
+        if self._unprepared is not None:
+            raise self._unprepared
         if self._closed:
             raise MultikernelError("the zygote, which starts instances, has ended, and so does the machine")
 
@@ -120,10 +123,16 @@ class Nursery:
         return Wire(channel, self._receive, self._on_lost)
 
     def _receive(self, document: Document, fds: list[int]) -> None:
+        if document.get("push") == "unprepared":
+            self._unprepared = from_wire(document["failed"])
+            log.write(str(self._unprepared))
+            self._up.set()
+            return
         if document.get("push") != "up":
             self._heard(document, fds)
             return
         self._failed = 0
+        self._unprepared = None
         self._up.set()
 
     def _on_lost(self, reason: Exception | None) -> None:

@@ -7,6 +7,7 @@ ended, and because a parent of one thread is what PR_SET_PDEATHSIG needs to be s
     host to zygote   {"verb": "spawn", "instance": id, "epoch": e, "manifest": {...}}
                          + the descriptors of `multikernel.kernel.protocol.Descriptors`
     zygote to host   {"push": "up"}                                              everything is imported
+                     {"push": "unprepared", "failed": error}                     what it is to import ahead cannot be
                      {"push": "spawned", "instance": id, "epoch": e, "pid": p} + [pidfd]
                      {"push": "unspawned", "instance": id, "epoch": e, "failed": error}
                      {"push": "gone", "instance": id, "epoch": e, "code": c, "signal": s, "core": true | false}
@@ -47,12 +48,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from multikernel.errors import Closed, MultikernelError, to_wire
 from multikernel.host import interpreter, log
+from multikernel.host import preload as preload_
 from multikernel.kernel import boot, native, process
 from multikernel.kernel.manifest import Manifest
 from multikernel.kernel.protocol import Descriptors
 from multikernel.shm.channel import Channel, Document, ProtocolError, close_all
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from multikernel.host.rundir import RunDir
 
 
@@ -69,13 +73,14 @@ class _Birth(NamedTuple):
     zygote: int
 
 
-def main(channel: Channel, rundir: RunDir, *, persistent: bool) -> int:
+def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequence[str]) -> int:
     """Be the zygote of the host at the other end of `channel`; in a forked child, be the instance.
 
     Args:
         channel: to the host; nobody else may hold its other end, or its end of file would not come.
         rundir: the machine's, claimed by the host; this is a copy.
         persistent: whether the machine outlives its host.
+        preload: modules to import ahead.
 
     Returns:
         The exit status of this process.
@@ -86,6 +91,12 @@ def main(channel: Channel, rundir: RunDir, *, persistent: bool) -> int:
     process.close_up()
     process.adopt_orphans()
     process.register_for_barriers()
+    try:
+        preload_.load(preload)
+    except MultikernelError as error:
+        with contextlib.suppress(Closed):
+            channel.send({"push": "unprepared", "failed": to_wire(error)})
+        return 1
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # its end is the host's to say
         signal.signal(number, signal.SIG_IGN)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
