@@ -41,6 +41,7 @@ class AsyncSide:
         self._inbox = inbox
         self._peer = peer
         self._sending = tasks_of(sender)
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self.heard: Callable[[], object] | None = None
         """Called after each call of the receiving end, for who serves it besides."""
         inbox.on_sorted = tasks_of(receiver).wake  # one task may take what another waits for
@@ -49,16 +50,25 @@ class AsyncSide:
         """The next message."""
         return await self._done(lambda: self._inbox.next(AT_ONCE), self._receiver)
 
-    async def send(self, payload: Any, type_: int, subtype: int, id_: int) -> None:
+    async def send(self, payload: Any, type_: int, subtype: int, id_: int, *, alone: bool = True) -> None:
         """Send one message, as soon as there is room."""
-        await self._done(once(lambda: self._sender.try_send(payload, type_, subtype, id_=id_) or None), self._sender)
+        sending = once(lambda: self._sender.try_send(payload, type_, subtype, id_=id_) or None)
+        await self._done(sending, self._sender, alone=alone)
 
     async def request(self, payload: Any, type_: int, subtype: int, id_: int, timeout: float | None) -> Message:  # noqa: ASYNC109 as everywhere here
         """Send a message and wait for its reply; builtin TimeoutError."""
         async with asyncio.timeout(timeout):
             with self._inbox.expecting(id_ | REQUEST) as reply:
-                await self.send(payload, type_, subtype, id_ | REQUEST)
+                async with self._turns():
+                    await self.send(payload, type_, subtype, id_ | REQUEST, alone=False)
                 return await self._done(reply, self._receiver, alone=False)
+
+    def _turns(self) -> asyncio.Lock:
+        """Requests take turns to send: the lane may have no room, and all would wake for it each time."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = loop, asyncio.Lock()
+        return self._lock[1]
 
     def settle(self) -> None:
         """The receiving end has read the socket: what was the sending one's may have been there."""

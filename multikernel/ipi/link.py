@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from .inbox import Inbox, IpiHandler, Keeper
 from .messages import REPLY, REQUEST, USER, Message, check_type
 from .once import once
 from .peer import HOST_SPEAKS_WITHIN, Introducer, Peer
-from .pending import Pending
+from .pending import Pending, Room
 
 __all__ = ["HOST_SPEAKS_WITHIN", "IpiHandler", "Keeper", "Link"]
 
@@ -294,10 +295,22 @@ class Link:
         subtype: int = 0,
         timeout: float | None = None,
     ) -> Pending:
-        """Send a request and do not wait for its reply, so that several can be under way. Raises as `send` does."""
+        """Send a request and do not wait for its reply, so that several can be under way. Raises as `send` does.
+
+        While the lane is full what comes is taken, and kept for whom it is for: the other party may wait for room, too.
+        """
         check_type(type, subtype)
+        until = deadline(timeout)
         pending = Pending(self._inbox, self.next_id() | REQUEST, self._hearing, self._no_reply)
-        self._put(payload, type, subtype, pending.id, timeout)
+        sending = once(lambda: self._sender.try_send(payload, type, subtype, id_=pending.id))
+        room = None
+        while not self._saying(sending):
+            if self._receiver.ready:
+                pending.try_reply()  # takes all there is
+                continue
+            room = room or Room(self._sender, self._receiver)
+            if not room.wait(until):
+                raise self._sender.error(-errno.ETIMEDOUT, timeout=timeout)
         return pending
 
     # --- services

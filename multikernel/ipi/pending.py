@@ -1,14 +1,19 @@
-"""Requests whose replies are waited for later."""
+"""Requests whose replies are waited for later: what they are, and how there is room for one more."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from multikernel._core import failure, ffi, lib
+from multikernel.shm.wait import wait_set
 from multikernel.shm.waiting import AT_ONCE, deadline
 
 if TYPE_CHECKING:
     from multikernel.errors import Timeout
+    from multikernel.shm.lane_receiver import LaneReceiver
+    from multikernel.shm.lane_sender import LaneSender
 
     from .inbox import Inbox
     from .messages import Message
@@ -59,3 +64,19 @@ class Pending:
 
     def __del__(self) -> None:
         self.forget()
+
+
+class Room:
+    """Waits for room to send, or for something to receive: whoever reads neither may be waited for himself."""
+
+    def __init__(self, sender: LaneSender, receiver: LaneReceiver) -> None:
+        self._set = wait_set([sender.end, receiver.end])
+
+    def wait(self, until: int) -> bool:
+        """Wait for one of both; False: the deadline has come. Right after a `try_send` that found no room."""
+        code = -errno.EINTR
+        while code == -errno.EINTR:
+            code = lib.mk_py_set_wait(self._set, ffi.NULL, 0, ffi.NULL, False, until)
+        if code < 0 and code != -errno.ETIMEDOUT:
+            raise failure(code, "waiting for room")
+        return bool(code > 0)

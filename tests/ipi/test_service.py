@@ -172,6 +172,35 @@ def test_many_calls_are_under_way_at_once(link, store):
     assert link.recv(timeout=LIMIT).payload == b"a message in between"
 
 
+def test_more_calls_than_the_lanes_hold_are_under_way(link, store):
+    """Each side would wait for the other to make room, if who begins did not take the replies meanwhile."""
+    store.put("a", b"x" * 1000)
+    calls = [mk.begin(store.get, "a") for _ in range(3000)]
+    link.send(b"and a message")
+    assert {call.result() for call in calls} == {b"x" * 1000}
+    assert link.recv(timeout=LIMIT).payload == b"and a message"
+
+    async def main() -> None:
+        astore = link.aproxy(Store, timeout=LIMIT)
+        assert set(await asyncio.gather(*(astore.get("a") for _ in range(3000)))) == {b"x" * 1000}
+
+    for _ in range(2):  # each time in another event loop
+        asyncio.run(main())
+
+
+def test_a_call_for_which_there_is_no_room_in_time_is_not_sent():
+    def deaf(link: mk.Link, words: Words) -> None:
+        words.expect("read")
+        serve(link, words)
+
+    with joined(deaf, capacity=4096) as (link, child):
+        store = link.proxy(Store, timeout=0.01)
+        with pytest.raises(mk.Timeout, match="made no room within"):
+            [mk.begin(store.nothing) for _ in range(1000)]
+        child.say("read")
+        assert link.proxy(Store, timeout=LIMIT).count() < 1000
+
+
 def test_begin_takes_methods_of_proxies_only(store):
     with pytest.raises(TypeError, match="begin takes a method of a proxy"):
         mk.begin(print, "x")
