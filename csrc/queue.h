@@ -1,6 +1,8 @@
 /* queue.h: what the files of the queue share. The protocol is in multikernel/queue.h.
  *
- *     queue.c        the object, joining and leaving it, lanes, putting
+ *     queue.c        the object, joining and leaving it
+ *     queue_lane.c   lanes: whose they are, where they are mapped
+ *     queue_put.c    putting, large records
  *     queue_take.c   taking, and places
  *     queue_wait.c   waiting, and what the dead have left
  *     queue_claim.c  tokens, claims, bells
@@ -82,8 +84,14 @@ static inline int mk_queue_settled(struct mk_queue *q)
 	return mk_likely(q->generation == mk_fork_generation()) ? 0 : mk_queue_settle(q);
 }
 
+/* --- queue_lane.c */
+
 int mk_queue_enter_lane(struct mk_queue *q);
 void mk_queue_leave_lane(struct mk_queue *q);
+
+/* Give this process's lane back, if it has one. */
+void mk_queue_give_lane(struct mk_queue *q);
+void mk_queue_unmap_lane(const void *base);
 
 /* See to it that this process has a lane. @return as mk_queue_put */
 int mk_queue_need_lane(struct mk_queue *q);
@@ -97,6 +105,18 @@ static inline const struct mk_queue_page *mk_queue_seen(struct mk_queue *q, unsi
 		&q->seen[i]); /* pairs with the exchange in mk_queue_see_lane */
 
 	return mk_likely(page) ? page : mk_queue_see_lane(q, i);
+}
+
+/* Bytes that a record takes in its lane. */
+static inline uint64_t mk_queue_padded(uint64_t length)
+{
+	return (length + 7) & ~UINT64_C(7);
+}
+
+/* Where the record begins that will be taken next, or the next one if all were taken. */
+static inline uint64_t mk_queue_oldest(const struct mk_queue *q)
+{
+	return q->tail == q->head ? q->position : q->own->entries[q->tail & MK_QUEUE_ENTRY_MASK].position;
 }
 
 /* How many lanes were ever used. */
