@@ -75,7 +75,7 @@ def test_stream_loses_nothing_and_all_comes_back_whatever_is_killed_and_when(mac
                 "instance": [pid],
                 "instance and host": [pid, host],
             }[which]
-            kill(*[each for each in pids if each])
+            kill(*[each for each in pids if each])  # 0: just now there is none
             before = int(taken.request(b"?", timeout=PATIENCE).payload)
             for each in ("one", "two"):
                 answers(machine, each, time.monotonic() + PATIENCE)
