@@ -81,7 +81,8 @@ def heir() -> int:
     from multikernel.host import kernel
 
     start = kernel.Start.of(ledger.read_machine(rundir), takes_over=True)
-    return kernel.serve(start, kernel.Inherited(rundir, channel, os.getppid()), None)
+    # Who made the channel has started us; a parent that has ended by now would be another.
+    return kernel.serve(start, kernel.Inherited(rundir, channel, channel.peer()[0]), None)
 
 
 def zygote() -> int:

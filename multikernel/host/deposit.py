@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from multikernel.host import log
 from multikernel.host.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -49,13 +50,12 @@ class Deposit:
         self._ledger.write_machine(document)
 
     def keep(self, instance: Instance) -> None:
-        """Keep what has changed of an instance.
-
-        Raises:
-            OSError: no room, or no descriptors on their way.
-        """
-        self._ledger.write(instance)
-        self._hand(instance)
+        """Keep what has changed of an instance. That there is no room for it is no reason not to go on."""
+        try:
+            self._ledger.write(instance)
+            self._hand(instance)
+        except OSError as error:
+            log.write(f"{instance.name}: what has changed is not kept for another host: {error}")
 
     def forget(self, instance: Instance) -> None:
         """It is deleted."""

@@ -76,6 +76,7 @@ class Ledger:
                     "started": process.started(run.pid) if run.pid else 0,
                     "by_policy": run.by_policy,
                     "crashed": run.crashed,
+                    "asked": run.asked,
                 },
             },
         )

@@ -165,6 +165,7 @@ class Lifecycle:
             check_step(instance.name, instance.state, "halt")
             run = _running(instance)
             run.asked = "halt"
+            self._registry.keep(instance)
             run.shut_down()
             if not await ends_within(run, within):
                 if not force:
@@ -193,6 +194,7 @@ class Lifecycle:
         if run is None:
             raise refused(instance.name, instance.state, "kill")
         run.asked = "kill"
+        self._registry.keep(instance)
         return await kill_now(run)
 
     async def wait(self, instance: Instance, within: float | None) -> End:
@@ -218,8 +220,9 @@ class Lifecycle:
             self.stand_down(instance)
         running = [(instance, instance.run) for instance in self._registry.instances.values() if instance.run]
         halting = [run for instance, run in running if within > 0 and instance.state == "active"]
-        for _, run in running:
+        for instance, run in running:
             run.asked = "halt" if run in halting else "kill"
+            self._registry.keep(instance)
         for run in halting:
             run.shut_down()
         if halting:

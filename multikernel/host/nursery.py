@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ class Nursery:
         renewed: Callable[[], None],
     ) -> None:
         self.pid = pid
+        """Of the zygote; 0 while there is none."""
         self._rundir = rundir
         self._persistent = persistent
         self._heard, self._lost, self._renewed = heard, lost, renewed
@@ -63,6 +65,7 @@ class Nursery:
         self._failed = 0  # that have ended before they were up, one after the other
         self._closed = False
         self._unprepared: MultikernelError | None = None  # why the last one could not do what it is to do ahead
+        self._pidfd = -1
         self._wire = self._listen(channel)
 
     async def ready(self) -> None:
@@ -96,14 +99,11 @@ class Nursery:
             with contextlib.suppress(MultikernelError, OSError):
                 self._wire.send({"verb": "end"})
         self._wire.close()
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except ProcessLookupError:  # reaped, by us or by another parent
-            return
-        try:
-            await self._end(pidfd)
-        finally:
-            os.close(pidfd)
+        if self._pidfd >= 0:
+            try:
+                await self._end(self._pidfd)
+            finally:
+                self._let_go()
 
     async def _end(self, pidfd: int) -> None:
         """Wait for its end, which comes with the end of file of its channel; kill it if it does not."""
@@ -117,10 +117,20 @@ class Nursery:
         finally:
             self._loop.remove_reader(pidfd)
         with contextlib.suppress(ChildProcessError):  # it was another's child, or is reaped
-            os.waitpid(self.pid, 0)  # noqa: ASYNC222 - it has ended
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)  # noqa: ASYNC222 - it has ended
 
     def _listen(self, channel: Channel) -> Wire:
+        """Hear a zygote that was started just now, or that has started us."""
+        with contextlib.suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(self.pid)
+        if _is_at_its_end(channel):  # then that pid, if there is such a process, may be another's
+            self._let_go()
         return Wire(channel, self._receive, self._on_lost)
+
+    def _let_go(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._pidfd, self.pid = -1, 0
 
     def _receive(self, document: Document, fds: list[int]) -> None:
         if document.get("push") == "unprepared":
@@ -145,9 +155,10 @@ class Nursery:
         log.write(f"the zygote (pid {self.pid}) has ended{f': {reason}' if reason else ''}; another is started")
         self._up.clear()
         self._failed += not was_up
-        if reason is not None:  # it lives, and says what no zygote says
+        if reason is not None and self._pidfd >= 0:  # it lives, and says what no zygote says
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._let_go()
         self._loop.call_later(min(_LONGEST_PAUSE, 0.1 * 2**self._failed) if self._failed else 0, self._start)
 
     def _start(self) -> None:
@@ -162,3 +173,9 @@ class Nursery:
             theirs.close()
         self._wire = self._listen(ours)
         self._renewed()
+
+
+def _is_at_its_end(channel: Channel) -> bool:
+    poll = select.poll()
+    poll.register(channel, 0)
+    return bool(poll.poll(0))

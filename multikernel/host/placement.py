@@ -38,6 +38,6 @@ class Placement:
 
 
 def _threads(pids: Iterable[int]) -> Iterator[int]:
-    for pid in pids:
+    for pid in filter(None, pids):  # 0: there is none at present
         with contextlib.suppress(OSError):
             yield from map(int, os.listdir(f"/proc/{pid}/task"))

@@ -129,7 +129,8 @@ class Registry:
                 loaded.image_id, loaded.image = self._images.take(loaded.image, loaded.signature)
 
     def lose_image(self, instance: Instance) -> None:
-        """Its image went with the last host, and whoever had it besides: it has none now."""
+        """Its image went with the last host, and whoever had it besides: it has none now, and nothing to restart."""
+        instance.due, instance.restart_at_ns = False, 0
         self._drop_image(instance)
         self.enter(instance, "ready")
 
@@ -200,6 +201,11 @@ class Registry:
             self._deposit.keep(instance)
         self.page.write_instance(instance.record())
         self._changed()
+
+    def keep(self, instance: Instance) -> None:
+        """Let another host know what is asked of it: an end that was asked for is not one by itself."""
+        if self._deposit is not None:
+            self._deposit.keep(instance)
 
     def show(self, instance: Instance) -> None:
         """Its running incarnation's pages have come: they are the ones to look at from now on."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from multikernel.errors import MultikernelError, NotFound
 from multikernel.host import log
 from multikernel.host.deposit import CRASH_IMAGE, PAGES
+from multikernel.host.ending import make_way
 from multikernel.host.input import WRITE
 from multikernel.host.instance import Instance, Loaded
 from multikernel.host.policy import Policy
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from multikernel.shm.channel import Document
 
 
+_MAKES_WAY_WITHIN = 15.0  # seconds for one that is being rebooted to halt, as it has by default
 _COMES_WITHIN = 5.0  # seconds for an instance to come to its new host, before a watchdog looks at it all the same
 
 
@@ -56,6 +58,7 @@ class TakeOver:
         self._registry, self._lifecycle, self._orphans = registry, lifecycle, orphans
         self.done = False
         """Whether all is taken over."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._kept: dict[int, dict[str, int]] = {}
         self._living: dict[tuple[int, int], int] = {}
         self._ended: dict[tuple[int, int], Status] = {}
@@ -169,22 +172,35 @@ class TakeOver:
         pid = ran["pid"] or child
         pidfd = _open(pid, ran["started"]) if pid and key not in self._ended else -1
         run = instance.run = self._lifecycle.incarnation(instance, instance.epoch, "active")
-        run.by_policy, run.crashed = ran["by_policy"], ran["crashed"]
+        run.by_policy, run.crashed, run.asked = ran["by_policy"], ran["crashed"], ran["asked"]
         run.take_over(pid, pidfd, pages, crash, instance.state_time_ns)
         if pages:
             instance.last = run
         self._registry.publish(instance)
+        if instance.due:  # its end is wanted, and after it the next one
+            run.asked = "halt"
+            run.over.add_done_callback(lambda _: self._lifecycle.supervision.resume(instance))
         if pidfd < 0 and not child:
             self._lifecycle.on_end(run, self._ended.get(key))
             return
         if not child:  # else the zygote says how it ends, if it has not ended just now
             self._orphans.watch(run)
-        if instance.state not in ("active", "standby"):
+        if run.asked == "halt":  # the last host may not have been heard
+            run.shut_down()
+        if instance.due:
+            self._go_on_with_reboot(instance, run)
+        elif instance.state not in ("active", "standby"):
             run.end("its host was killed while it booted: boot it again")
         else:
             # What it says of itself goes for its old lane, until it has come; and one that is stopped does not come.
             run.came.add_done_callback(lambda _: self._lifecycle.supervision.began(instance))
             asyncio.get_running_loop().call_later(_COMES_WITHIN, run.wait_no_longer)
+
+    def _go_on_with_reboot(self, instance: Instance, run: Incarnation) -> None:
+        """End what runs, which another incarnation is to follow, or which was to follow another."""
+        task = asyncio.ensure_future(make_way(run, _MAKES_WAY_WITHIN if instance.state == "active" else 0.0))
+        self._tasks.add(task)  # the loop alone would let it be collected
+        task.add_done_callback(self._tasks.discard)
 
     def _show(self, instance: Instance, pages: list[int]) -> None:
         """Show the pages of an incarnation that ended under another host. None: nothing."""

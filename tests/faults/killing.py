@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -19,11 +20,14 @@ def zygote(machine: mk.Machine) -> int:
 
 def kill(*pids: int) -> None:
     """Kill them, all before any has ended, and return when all have."""
-    pidfds = [os.pidfd_open(pid) for pid in pids]
+    pidfds = []
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    for pidfd in pidfds:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended just now, by an earlier kill
+            pidfds.append(os.pidfd_open(pid))
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pidfd in pidfds:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, number)
     for pidfd in pidfds:
         assert select.select([pidfd], [], [], PATIENCE)[0]
         os.close(pidfd)

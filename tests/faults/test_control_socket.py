@@ -73,8 +73,8 @@ def test_another_user_does_not_get_in_though_the_directory_be_open(machine):
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
+    machine.create("web")  # it serves its own
     assert f"uid {NOBODY}" in rundir.log_path.read_text()
-    machine.create("web")  # and serves its own
 
 
 @pytest.mark.parametrize("theirs", [0, protocol.PROTOCOL + 1])

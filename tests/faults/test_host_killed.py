@@ -248,6 +248,65 @@ def test_booting_instance_ends_with_its_host_and_is_failed_then(machine, boot, t
         other.close()
 
 
+def test_reboot_that_is_under_way_is_gone_on_with_by_the_next_host(machine, boot):
+    """Whoever has asked cannot be told; it is done all the same."""
+    web = boot("web", "echo.py")
+    os.kill(web.pid, signal.SIGSTOP)
+    before = web.pid
+    with mk.Machine.attach("lasting") as other:
+        other._membership._connection.tell(
+            {"verb": "reboot", "id": 99, "name": "web", "instance": web.id, "until": "active", "timeout": 60}
+        )
+        while not machine.view.instance(web.id).due:
+            machine._membership.request("census", {})
+        kill(machine.pid)
+    os.kill(before, signal.SIGCONT)
+    deadline = time.monotonic() + PATIENCE
+    while web.epoch < 2 or web.state != "active":
+        machine._membership.request("census", {})
+        assert time.monotonic() < deadline, web
+    assert web.pid != before
+    with machine.connect("web", timeout=PATIENCE) as link:
+        assert link.request(b"after", timeout=PATIENCE).payload == b"after"
+
+
+def test_one_that_was_asked_to_halt_is_not_restarted_by_the_next_host(machine, tmp_path):
+    """An end that a user has asked for is none that its policy is for, though another host sees it."""
+    web = machine.create("web", memory="32M", exclusive=False, restart="always")
+    web.load(f"{IMAGES / 'echo.py'}:main")
+    web.boot()
+    os.kill(web.pid, signal.SIGSTOP)
+    with pytest.raises(mk.Timeout):
+        web.halt(timeout=0.1, force=False)
+    kill(machine.pid)
+    machine._membership.request("census", {})
+    os.kill(web.pid, signal.SIGCONT)
+    assert web.wait(timeout=PATIENCE).reason == "halted"
+    assert (web.state, web.epoch, machine.view.instance(web.id).due) == ("loaded", 1, False)
+
+
+@pytest.mark.parametrize("which", ["host", "both"])
+def test_restart_that_is_due_comes_under_the_next_host(machine, boot, which):
+    """The back-off goes on where it was."""
+    boot("keeper", "echo.py")
+    policy = mk.Restart("always", delay=1.0)
+    web = machine.create("web", memory="32M", exclusive=False, restart=policy)
+    web.load(f"{IMAGES / 'echo.py'}:main")
+    web.boot()
+    kill(web.pid)
+    web.wait(timeout=PATIENCE)
+    assert machine.view.instance(web.id).due
+    kill(*victims(machine, which))
+    if which == "both":  # its image is nowhere any more, and there is nothing to restart
+        machine._membership.request("census", {})
+        assert (web.state, machine.view.instance(web.id).due) == ("ready", False)
+        return
+    deadline = time.monotonic() + PATIENCE
+    while web.epoch < 2 or web.state != "active":
+        machine._membership.request("census", {})
+        assert time.monotonic() < deadline, web
+
+
 def test_many_hosts_one_after_the_other_leave_no_descriptor_in_an_instance(machine, boot):
     """Whatever a new host brings takes the place of what the old one had brought."""
     web = boot("web", "echo.py")
