@@ -113,11 +113,23 @@ def our_processes(known: frozenset[int], *, certain: bool = False) -> dict[int, 
         ancestor: int | None = pid
         while ancestor in parents:
             ancestor = parents[ancestor]
-        if ancestor == os.getpid() or is_marked(pid, certain=certain):
+        if not is_spare(pid) and (ancestor == os.getpid() or is_marked(pid, certain=certain)):
             text = described(pid)
             if text is not None:
                 found[pid] = text
     return found
+
+
+def is_spare(pid: int) -> bool:
+    """Whether it is a zygote's child in reserve: made whenever the last one was used. It goes with the zygote."""
+    return comm(pid) == "mk-spare" and comm(parent(pid) or 0) == "mk-zygote"
+
+
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip()
+    except OSError:
+        return ""
 
 
 def parent(pid: int) -> int | None:

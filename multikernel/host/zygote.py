@@ -30,6 +30,8 @@ and so do the instances, which the system does not kill at its end there.
                      {"push": "kept", "instance": id, "names": [..]} + [a descriptor for each name]
                          of each instance; then "up"
 
+When nothing is to be done one more child is forked ahead, which waits for what it is to be (`multikernel.host.spare`).
+
 An instance leads a process group of its own. What it started and left in that group is killed with it; what left
 the group too (setsid) goes with the machine at the latest.
 """
@@ -44,33 +46,27 @@ import select
 import signal
 import socket
 import traceback
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from multikernel.errors import Closed, MultikernelError, to_wire
-from multikernel.host import interpreter, log
+from multikernel.host import interpreter, log, spare
 from multikernel.host import preload as preload_
+from multikernel.host.spare import Birth, Spare, birth_of
 from multikernel.kernel import boot, native, process
-from multikernel.kernel.manifest import Manifest
-from multikernel.kernel.protocol import Descriptors
 from multikernel.shm.channel import Channel, Document, ProtocolError, close_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from multikernel.host.rundir import RunDir
+    from multikernel.kernel.manifest import Manifest
 
+
+_QUIET = 20
+"""Milliseconds without anything to do, after which the next spare is forked: not beside a boot."""
 
 _FUTILE = 5
 """Hosts that end before they have taken over, one after the other: after so many no more are started."""
-
-
-class _Birth(NamedTuple):
-    """What a forked child is to be."""
-
-    manifest: Manifest
-    given: Descriptors
-    extras: dict[str, int]
-    zygote: int
 
 
 def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequence[str]) -> int:
@@ -112,9 +108,6 @@ def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequenc
     channel.send({"push": "up"})
     birth = zygote.serve()
     if birth is not None:
-        # By their objects, and now: collected later, those would close the numbers again, whosesoever they are by then.
-        zygote.close()
-        rundir.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
         gc.enable()
         return boot.run(*birth)
@@ -140,23 +133,21 @@ class _Zygote:
         self._futile = 0
         self._instances: dict[int, tuple[int, int]] = {}  # by pid: instance id and epoch
         self._ends: dict[int, tuple[int, int, int, bool]] = {}  # by instance: epoch, code, signal, core of its newest
+        self._spare: Spare | None = None
+        self._spare_after: int | None = 0  # milliseconds of quiet until the next one is forked; None: none is to be
         self._kept: dict[int, tuple[list[str], list[int]]] = {}  # by instance id: names and descriptors
         self._ended = _bell_of_children()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
         self._poll.register(self._ended, select.POLLIN)
 
-    def close(self) -> None:
-        """Close what is the zygote's, in a forked child."""
-        self._channel.close()
-        self._ended.close()
-        for _, fds in self._kept.values():
-            close_all(fds)
-
-    def serve(self) -> _Birth | None:
-        """Serve until the machine ends: None. In a forked child it returns at once with what that is to be."""
+    def serve(self) -> Birth | None:
+        """Serve until the machine ends: None. In a forked child it returns with what that is to be."""
         while True:
-            for fd, _ in self._poll.poll():
+            events = self._poll.poll(self._spare_after)
+            if not events and (birth := self._fork_spare()) is not None:
+                return birth
+            for fd, _ in events:
                 if fd == self._ended.fileno():
                     self._reap()
                     continue
@@ -171,7 +162,33 @@ class _Zygote:
                 if birth is not None:
                     return birth
 
-    def _take_request(self) -> _Birth | None:
+    def _close(self) -> None:
+        """Close what is the zygote's, in a forked child.
+
+        By their objects, and now: collected later, those would close the numbers again, whosesoever they are by then.
+        """
+        self._channel.close()
+        self._ended.close()
+        self._rundir.close()
+        if self._spare is not None:
+            self._spare.close()
+        for _, fds in self._kept.values():
+            close_all(fds)
+
+    def _fork_spare(self) -> Birth | None:
+        """Nothing is to be done now: have a child ready for the next boot. In the child, as `serve`."""
+        self._spare_after = None
+        try:
+            made = spare.fork(self._close)
+        except OSError as error:  # the next boot forks for itself, and says what is missing
+            log.write(f"no spare: {error}")
+            return None
+        if isinstance(made, Birth):
+            return made
+        self._spare = made
+        return None
+
+    def _take_request(self) -> Birth | None:
         """Do what the host asks for next. Raises Closed when it is gone, or says that the machine ends."""
         try:
             received = self._channel.receive(timeout=0)
@@ -238,15 +255,15 @@ class _Zygote:
             ours.send({"push": "up"})
         return True
 
-    def _spawn(self, request: Document, fds: list[int]) -> _Birth | None:
-        manifest = Manifest.from_json(request["manifest"])
-        birth = _Birth(manifest, *Descriptors.of(fds, manifest.extras), os.getpid())
-        if native.is_native(manifest):
+    def _spawn(self, request: Document, fds: list[int]) -> Birth | None:
+        birth = birth_of(request, fds, os.getpid())
+        if native.is_native(birth.manifest):
             pid = native.spawn(*birth[:3])
         else:
-            pid = os.fork()
+            pid = self._told_spare(request, fds) or os.fork()
         if pid == 0:
             os.setpgid(0, 0)
+            self._close()
             return birth
         with contextlib.suppress(OSError):  # both do it, so that it is done whoever runs first
             os.setpgid(pid, pid)
@@ -257,6 +274,16 @@ class _Zygote:
             raise
         self._instances[pid] = birth.manifest.id, birth.manifest.epoch
         return None
+
+    def _told_spare(self, request: Document, fds: list[int]) -> int:
+        """The pid of the spare, which is the instance from now on; 0: there is none."""
+        spare_, self._spare = self._spare, None
+        self._spare_after = _QUIET
+        if spare_ is None:
+            return 0
+        told = spare_.tell(request, fds)
+        spare_.close()
+        return spare_.pid if told else 0
 
     def _announce(self, manifest: Manifest, pid: int) -> None:
         pidfd = os.pidfd_open(pid)  # not reaped yet, so it is this child's
@@ -271,6 +298,9 @@ class _Zygote:
         while ended := _ended_child():
             # Not reaped yet, so the pid, and with it the group, cannot be another's by now.
             known = self._instances.pop(ended.si_pid, None)
+            if self._spare is not None and self._spare.pid == ended.si_pid:
+                self._spare.close()
+                self._spare, self._spare_after = None, _QUIET
             if known:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(ended.si_pid, signal.SIGKILL)
