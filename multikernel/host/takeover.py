@@ -127,9 +127,11 @@ class TakeOver:
             loaded = instance.loaded
             if loaded is not None and loaded.image.fd < 0 and not run.crashed and "image" in brought:
                 image = await asyncio.to_thread(Image.from_description, loaded.image.describe(), brought["image"])
-                loaded.image.fd = image.fd
-                del brought["image"]
-                loaded.initrd = loaded.initrd or _initrd(brought)
+                if loaded.image.fd < 0:  # another instance has the same image, and may have been quicker
+                    loaded.image.fd = image.fd
+                    del brought["image"]
+            if loaded is not None and loaded.initrd is None and not run.crashed:
+                loaded.initrd = _initrd(brought)
             if "crash" in brought:
                 run.take_crash(brought.pop("crash"))
             if WRITE in brought:
