@@ -20,7 +20,7 @@ from .inbox import Inbox, IpiHandler, Keeper
 from .messages import REPLY, REQUEST, USER, Message, check_type
 from .once import once
 from .peer import HOST_SPEAKS_WITHIN, Introducer, Peer
-from .pending import Pending, Room
+from .pending import Pending, wait_for_room
 
 __all__ = ["HOST_SPEAKS_WITHIN", "IpiHandler", "Keeper", "Link"]
 
@@ -302,14 +302,11 @@ class Link:
         check_type(type, subtype)
         until = deadline(timeout)
         pending = Pending(self._inbox, self.next_id() | REQUEST, self._hearing, self._no_reply)
-        sending = once(lambda: self._sender.try_send(payload, type, subtype, id_=pending.id))
-        room = None
-        while not self._saying(sending):
+        attempt = once(lambda: self._sender.try_send(payload, type, subtype, id_=pending.id))
+        while not self._saying(attempt):
             if self._receiver.ready:
                 pending.try_reply()  # takes all there is
-                continue
-            room = room or Room(self._sender, self._receiver)
-            if not room.wait(until):
+            elif not wait_for_room(self._sender, self._receiver, until):
                 raise self._sender.error(-errno.ETIMEDOUT, timeout=timeout)
         return pending
 

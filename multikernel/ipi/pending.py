@@ -66,17 +66,15 @@ class Pending:
         self.forget()
 
 
-class Room:
-    """Waits for room to send, or for something to receive: whoever reads neither may be waited for himself."""
+def wait_for_room(sender: LaneSender, receiver: LaneReceiver, until: int) -> bool:
+    """Wait for room to send, or for something to receive: whoever makes no room may wait for it himself.
 
-    def __init__(self, sender: LaneSender, receiver: LaneReceiver) -> None:
-        self._set = wait_set([sender.end, receiver.end])
-
-    def wait(self, until: int) -> bool:
-        """Wait for one of both; False: the deadline has come. Right after a `try_send` that found no room."""
-        code = -errno.EINTR
-        while code == -errno.EINTR:
-            code = lib.mk_py_set_wait(self._set, ffi.NULL, 0, ffi.NULL, False, until)
-        if code < 0 and code != -errno.ETIMEDOUT:
-            raise failure(code, "waiting for room")
-        return bool(code > 0)
+    Right after a `try_send` that found none. False: the deadline has come.
+    """
+    ends = wait_set([sender.end, receiver.end])  # for this once: the ends may get other sockets with another peer
+    code = -errno.EINTR
+    while code == -errno.EINTR:
+        code = lib.mk_py_set_wait(ends, ffi.NULL, 0, ffi.NULL, False, until)
+    if code < 0 and code != -errno.ETIMEDOUT:
+        raise failure(code, "waiting for room")
+    return bool(code > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, overload
 
 from multikernel._core import ffi, lib
@@ -15,6 +15,7 @@ from multikernel.units import parse_size
 from .links import Links
 from .log import with_fields
 from .memories import Memories
+from .messages import Messages
 
 if TYPE_CHECKING:
     from multikernel.image.initrd import View
@@ -91,35 +92,7 @@ class Kernel:
             BufferError: with copy=False, something made from a payload is alive when the next message is asked for.
             RuntimeError: `for` in an asynchronous main, or `async for` in another.
         """
-        return Messages(
-            lambda: self._messages(copy=copy, timeout=timeout),
-            lambda: self._links.aio().messages(copy=copy, timeout=timeout),
-        )
-
-    def _messages(self, *, copy: bool, timeout: float | None) -> Iterator[Message]:
-        self._links.check_may_wait("`async for message in kernel.messages()`")
-        until = deadline(timeout)
-        while True:
-            taken = self._links.take_next(copy=copy)
-            if taken is not None:
-                link, message, give_back = taken
-                try:
-                    yield message
-                except BaseException:  # the loop was left: a view ends, a copy is dealt with when more is asked for
-                    if not copy:
-                        give_back()
-                    raise
-                del link, message
-                give_back()
-                until = deadline(timeout)
-                self._host.serve()
-                self._loop.timers.run()
-                if self._host.halting:
-                    return
-                continue
-            self._host.serve()
-            if self._host.halting or not self._loop.sleep(until):
-                return
+        return Messages(self._links, copy=copy, timeout=timeout)
 
     def reply(self, message: Message, payload: Any, *, type: int = USER, subtype: int = 0) -> None:  # noqa: A002
         """Answer a message: the same as `message.reply`."""
@@ -336,24 +309,3 @@ class Kernel:
         """Use no link any more. Called when `main` has returned; the end of the process is what closes them."""
         self._host.serve()  # so that the last words go to the host that there is
         self._links.leave()
-
-
-class Messages:
-    """An iteration over messages; made by `Kernel.messages`."""
-
-    __slots__ = ("_aiter", "_begin", "_iter")
-
-    def __init__(self, begin: Callable[[], Iterator[Message]], abegin: Callable[[], AsyncIterator[Message]]) -> None:
-        self._begin, self._aiter = begin, abegin
-        self._iter: Iterator[Message] | None = None
-
-    def __iter__(self) -> Iterator[Message]:
-        if self._iter is None:
-            self._iter = self._begin()
-        return self._iter
-
-    def __next__(self) -> Message:
-        return next(iter(self))
-
-    def __aiter__(self) -> AsyncIterator[Message]:
-        return self._aiter()

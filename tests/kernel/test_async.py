@@ -294,3 +294,19 @@ def test_a_service_in_asyncio_serves_many_calls_at_once(boot, web):
     assert [call.result() for call in calls] == [10] * 10
     mk.begin(gate.wait)
     assert web.halt(timeout=PATIENCE).code == 6
+
+
+def test_links_go_on_with_another_incarnation_of_either_end(boot, web, peer):
+    """Whichever is rebooted: requests and messages that are under way are dealt with by the next."""
+    link = boot("""
+        async def main(kernel):
+            peer = await kernel.aconnect("peer", capacity="64K")
+            async for message in kernel.messages():
+                message.reply((await peer.arequest(message.payload)).payload)
+    """)
+    for number, reboots in enumerate([web, peer, web, peer]):
+        assert link.request(b"before %d" % number, timeout=PATIENCE).payload == b"before %d" % number
+        call = link.begin(b"meanwhile %d" % number)
+        reboots.reboot(timeout=PATIENCE)
+        assert call.reply(timeout=PATIENCE).payload == b"meanwhile %d" % number
+    assert (web.epoch, peer.epoch) == (3, 3)

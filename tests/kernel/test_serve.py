@@ -62,3 +62,34 @@ def test_what_a_method_does_to_the_whole_instance_is_done(boot, web):
         pass
     else:
         raise AssertionError("a dead instance has answered")
+
+
+def test_a_call_that_an_incarnation_died_of_is_made_again_by_the_next(machine, tmp_path):
+    """The link goes on with the next incarnation, and the call with it: its caller does not notice."""
+
+    class Frail:
+        @mk.method
+        def die_once(self) -> int: ...
+
+    (tmp_path / "frail.py").write_text(f"""
+import os
+import multikernel as mk
+class Frail:
+    @mk.method
+    def die_once(self) -> int:
+        try:
+            os.mkdir({str(tmp_path / "died")!r})
+        except FileExistsError:
+            return 7
+        os._exit(3)
+def main(kernel):
+    kernel.serve(Frail())
+""")
+    frail = machine.create("frail", memory="32M", exclusive=False, restart=mk.Restart("on-failure", delay=0.01))
+    frail.load(f"{tmp_path / 'frail.py'}:main")
+    frail.boot()
+    with machine.connect("frail", capacity="64K") as link:
+        assert link.proxy(Frail, timeout=PATIENCE).die_once() == 7
+    assert frail.epoch == 2
+    frail.kill()
+    frail.delete()
