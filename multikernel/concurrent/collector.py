@@ -174,8 +174,11 @@ class Collector:
             if pool.broken is None:  # or an initializer's failure has been noted
                 pool.broken = (reason, cause)
             tasks = self._dealer.take_all()
+            failed, self._dealer.failed = self._dealer.failed, []
             for hand in hands:
                 hand.process.terminate()
+        for task, error in failed:  # before, and were not told yet
+            task.fail(error)
         for task in tasks:
             task.fail(pool.error())
         deadline = time.monotonic() + GRACE_S

@@ -5,6 +5,7 @@ After CPython's Lib/test/test_concurrent_futures/test_deadlock.py: nobody may wa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -191,6 +192,25 @@ def executor_fails(executor):
         return executor.submit(work.same, 1).result(LIMIT) != 1
     except OSError:
         return True
+
+
+def test_what_failed_before_the_pool_broke_is_told_too(fork):
+    """A large task that there is no descriptor for, just when the worker dies."""
+
+    def run(words):
+        soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for _ in range(20):
+            with mk.CoreExecutor(1, fork) as executor:
+                pid = executor.submit(work.pid).result(LIMIT)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(BrokenProcessPool):
+                    error = executor.submit(work.same, bytes(100_000)).exception(LIMIT)
+                    assert isinstance(error, (OSError, BrokenProcessPool))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+
+    with Child(run) as child:
+        assert child.wait() == 0
 
 
 def test_a_large_task_that_there_is_no_descriptor_for_fails_alone(fork):
