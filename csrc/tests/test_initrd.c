@@ -39,7 +39,7 @@ static void finish(void)
 /* What an instance that was given these bytes as a directory finds. */
 static const char *find(const char *bytes, size_t size, const char *name, size_t *length)
 {
-	struct mk_kernel k = {.initrd = bytes, .initrd_size = size, .initrd_is_archive = true};
+	struct mk_kernel k = {.initrd = {bytes, size}, .initrd_is_archive = true};
 
 	return mk_kernel_initrd(&k, name, length);
 }

@@ -17,7 +17,7 @@ import pytest
 import multikernel as mk
 from tests.images import ends
 from tests.native.build import build
-from tests.test_lifecycle import held_by, parent_of_instances
+from tests.test_lifecycle import held_by, zygote_with_its_spare
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
 SEED = int(os.environ.get("MULTIKERNEL_SEED", "20260101"))
@@ -126,7 +126,7 @@ def test_lives_of_every_kind_and_end_leave_nothing(machine, images):
             machine._membership.request("census", {}),
             held_by("self"),
             held_by(str(machine.pid)),
-            held_by(parent_of_instances(machine)),
+            held_by(zygote_with_its_spare(machine)),
         )
 
     for kind, how in lives:
