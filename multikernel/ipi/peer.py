@@ -152,7 +152,7 @@ class Peer:
             Whatever `call` raises.
         """
         while True:
-            if self.unsettled:
+            if self._due or self._renewed or self._successor is not None:  # as `unsettled`, without another call
                 self._look()
             try:
                 return call()
