@@ -5,6 +5,7 @@
  */
 #include "multikernel/resume.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "ring.h"
@@ -180,6 +181,14 @@ static void ring_who_sleeps(struct mk_end *end)
 {
 	mk_fence();
 	mk_notify(end);
+}
+
+void mk_ring_socket(struct mk_end *end)
+{
+	char byte = 1;
+
+	if (end->socket >= 0) /* EAGAIN: bytes enough lie there; EPIPE: the next look at the peer finds that out */
+		(void)!send(end->socket, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 int mk_sender_resume(struct mk_sender *tx, int consumer, int pidfd, uint32_t *why)

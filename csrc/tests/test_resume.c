@@ -323,6 +323,31 @@ static void an_event_loop_sees_what_a_successor_sends(void)
 	lane_close(&l);
 }
 
+static void a_successor_that_nobody_knows_yet_is_rung_all_the_same(void)
+{
+	struct lane l = lane_new(false);
+	_Atomic uint32_t fate = 7;
+	char byte;
+
+	mk_watch_fate(&l.tx->end, &fate);
+	CHECK_EQ(send_number(l.tx, 0), 0);
+	mk_mind_fate(&l.tx->end);
+	CHECK_EQ(recv(l.sockets[1], &byte, 1, MSG_DONTWAIT), -1); /* nobody sleeps, nothing has changed */
+	struct succession s = succeed(&l, 2);
+
+	mk_store_release(&fate, 9); /* the host: it begins */
+	CHECK(mk_fate_changed(&l.tx->end));
+	CHECK_EQ(send_number(l.tx, 1), 0); /* by the page of the dead one, who did not sleep */
+	mk_mind_fate(&l.tx->end);
+	CHECK_EQ(recv(l.sockets[1], &byte, 1, MSG_DONTWAIT), 1);
+	go_on(&l, &s);
+	mk_watch_fate(&l.tx->end, &fate);
+	CHECK(!mk_fate_changed(&l.tx->end));
+	check_number(l.rx, 0);
+	check_number(l.rx, 1);
+	lane_close(&l);
+}
+
 /* --- what others wrote is input ------------------------------------------------------------------------------------ */
 
 /* An object of the mortal's whose indices are as given, sealed as its owner would. */
@@ -740,6 +765,7 @@ static const struct test tests[] = {
 	TEST(interrupts_are_neither_lost_nor_repeated),
 	TEST(a_due_end_waits_until_it_is_rung_or_hung_up),
 	TEST(an_event_loop_sees_what_a_successor_sends),
+	TEST(a_successor_that_nobody_knows_yet_is_rung_all_the_same),
 	TEST(a_successor_whose_head_cannot_be_ends_the_lane),
 	TEST(a_successor_whose_tail_cannot_be_ends_the_lane),
 	TEST(what_a_predecessor_left_is_checked_as_a_peer_is),

@@ -153,6 +153,7 @@ static int mk_py_send(struct mk_sender *tx, uint16_t type, uint16_t subtype, uin
 		if (result)
 			break;
 	}
+	mk_mind_fate(&tx->end);
 	if (result == -EPIPE && tx->head != head)
 		result = -ESHUTDOWN; /* it is published, and nobody will take it: a successor may */
 	mk_py_leave(&tx->end);
@@ -214,6 +215,7 @@ static void mk_py_send_many(struct mk_sender *tx, uint16_t type, uint16_t subtyp
 		id += id != 0;
 	}
 	int published = mk_publish(tx);
+	mk_mind_fate(&tx->end);
 	if (!done->why)
 		done->why = published;
 	mk_py_leave(&tx->end);
@@ -278,6 +280,7 @@ static int mk_py_commit(struct mk_sender *tx, uint64_t n, uint16_t type, uint16_
 	tx->reserved = 0;
 	if (!result && (result = mk_publish(tx)) == -EPIPE)
 		result = -ESHUTDOWN; /* as in mk_py_send */
+	mk_mind_fate(&tx->end);
 	mk_py_leave(&tx->end);
 	return result;
 }
@@ -309,6 +312,7 @@ static int mk_py_ipi(struct mk_sender *tx, unsigned vector)
 	result = tx->end.stop;
 	if (!result && (result = mk_ipi_raise(tx, vector)) == -EPIPE)
 		result = -ESHUTDOWN; /* as in mk_py_send */
+	mk_mind_fate(&tx->end);
 	mk_py_leave(&tx->end);
 	return result;
 }
@@ -385,6 +389,7 @@ static int mk_py_release(struct mk_receiver *rx)
 	if (result)
 		return result;
 	mk_release(rx);
+	mk_mind_fate(&rx->end);
 	mk_py_leave(&rx->end);
 	return 0;
 }

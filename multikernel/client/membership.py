@@ -18,6 +18,7 @@ from multikernel.errors import Closed, MultikernelError, NotFound, NotOwner, Res
 from multikernel.host import address
 from multikernel.host.rundir import RunDir
 from multikernel.ipi.half import LinkHalf
+from multikernel.ipi.peer import HOST_SPEAKS_WITHIN, NEXT_HOST_WITHIN
 from multikernel.shm.channel import close_all
 
 if TYPE_CHECKING:
@@ -173,8 +174,13 @@ class Membership:
     # --- what links ask of who introduces them
 
     def take_news(self) -> None:
-        """Take what the host has pushed."""
+        """Take what the host has pushed; of a host that was killed, the next one's."""
+        self._look_for_host()
         self._connection.poll()
+
+    def patience(self) -> float:
+        """Seconds that the host may take to say what has become of a peer."""
+        return NEXT_HOST_WITHIN if self._lasting and self._connection.closed else HOST_SPEAKS_WITHIN
 
     def tell(self, document: Document) -> None:
         """Say something to the host that it does not answer; nothing, if it does not read or this has ended."""
@@ -240,6 +246,9 @@ class Membership:
         self._client_id, self._host = answer["client"], answer["pid"]
         self._connection = Connection(channel, self.name, self._on_push)
         self._connection.request("watch", {}, timeout=_JOINS_WITHIN)
+        for link in list(self._links.values()):
+            link.peer.renewed()
+            self.tell({"verb": "facing", "link": link.peer.number, "epoch": link.peer.epoch})
 
     def _look_for_host(self) -> None:
         """For who only looks: join the next host, if one listens already."""

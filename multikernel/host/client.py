@@ -56,7 +56,7 @@ class Client:
 
     def party(self) -> Party:
         """As who it asks for links."""
-        return Party(self.id, f"client-{self.pid}", 0, self.pidfd, self.wire.send)
+        return Party(self.id, f"client-{self.pid}", 0, self.pidfd, self.wire.send, self.pid)
 
     def tell(self, instance: Instance) -> None:
         """Push the pages of its newest incarnation, or that there are none, and the panic report that is kept.

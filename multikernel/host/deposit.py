@@ -14,7 +14,7 @@ from multikernel.host import log
 from multikernel.host.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from multikernel.host.instance import Instance
     from multikernel.host.rundir import RunDir
@@ -68,6 +68,17 @@ class Deposit:
         self._handed.clear()
         for instance in instances:
             self._hand(instance)
+
+    def hold(self, key: str, document: Document, fds: Sequence[int]) -> None:
+        """Have the zygote hold what is no instance, in place of what it held by that key. Never fails, but says so."""
+        try:
+            self._send({"verb": "hold", "key": key, "document": document}, list(fds))
+        except OSError as error:
+            log.write(f"the next host will not have {key}: {error}")
+
+    def let_go(self, key: str) -> None:
+        """It is no more."""
+        self.hold(key, {}, [])
 
     def close(self) -> None:
         """Close what is open here. The files stay."""

@@ -192,7 +192,7 @@ class Incarnation:
 
     def party(self, name: str) -> Party:
         """As who it is linked to others. name: the instance's."""
-        return Party(self.instance_id, name, self.epoch, self.pidfd, self.push, self.inbound)
+        return Party(self.instance_id, name, self.epoch, self.pidfd, self.push, self.pid, self.inbound)
 
     def descriptors(self, image: int, machine: int) -> Descriptors:
         """What the new process is given; all stay ours, for `handed_over` or `close`."""

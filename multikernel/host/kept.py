@@ -10,22 +10,27 @@ A party that closes a link says so. What it had sent to a side that is being rep
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from multikernel.errors import CorruptLane
 from multikernel.host import log
+from multikernel.host.party import Party
+from multikernel.kernel import process
 from multikernel.shm import objects
 from multikernel.shm.channel import close_all
 from multikernel.shm.lane_look import Lane
 
 if TYPE_CHECKING:
+    from multikernel.host.deposit import Deposit
     from multikernel.host.incarnation import Incarnation
-    from multikernel.host.party import Party
+    from multikernel.host.instance import Instance
     from multikernel.shm.channel import Document
 
 MOST_REDELIVERIES = 3
@@ -54,6 +59,8 @@ class _Side:
     """Where the message begins that the last incarnation had in its hands when it ended."""
     stuck: int = 0
     """How many have ended so."""
+    alias: int = -1
+    """The id by which this host knows a client that another host had let in."""
 
 
 @dataclass(slots=True)
@@ -65,17 +72,23 @@ class _Link:
     """One side has closed it, or left: it goes as soon as the other one has what was sent to it."""
 
     def side(self, party_id: int) -> _Side | None:
-        return next((side for side in self.sides if side.id == party_id), None)
+        return next((side for side in self.sides if party_id in (side.id, side.alias)), None)
 
     def other(self, side: _Side) -> _Side:
         return self.sides[side is self.sides[0]]
 
 
 class KeptLinks:
-    """All links of a machine, by number."""
+    """All links of a machine, by number.
 
-    def __init__(self) -> None:
+    Args:
+        deposit: where the next host finds them; None: there will be none.
+    """
+
+    def __init__(self, deposit: Deposit | None) -> None:
+        self._deposit = deposit
         self._links: dict[int, _Link] = {}
+        self._strangers: dict[int, int] = {}  # clients of an earlier host that have not come to this one: pidfds by pid
         self._resuming: dict[Incarnation, set[int]] = {}  # links that it was given and has not answered yet
 
     def keep(self, number: int, capacity: int, one: Joining, other: Joining) -> None:
@@ -92,6 +105,48 @@ class KeptLinks:
                 undo.callback(_hide, link, side)
             undo.pop_all()
         self._links[number] = link
+        self._hand(link)
+
+    def restore(self, document: Document, fds: list[int], find: Callable[[int], Instance | None]) -> None:
+        """Hold a link that an earlier host held: what `_hand` deposited. `find` gives the instances that there are."""
+        sides = []
+        for number, words in enumerate(document["sides"]):
+            producer, consumer, sock = fds[3 * number : 3 * number + 3]
+            sides.append(
+                _Side(
+                    words["id"],
+                    words["name"],
+                    words["epoch"],
+                    [producer, consumer],
+                    socket.socket(fileno=sock),
+                    None,
+                    stuck_at=words["stuck_at"],
+                    stuck=words["stuck"],
+                )
+            )
+        link = self._links[document["number"]] = _Link(document["number"], document["capacity"], (sides[0], sides[1]))
+        lost = []
+        for side, words in zip(sides, document["sides"], strict=True):
+            if side.epoch:
+                instance = find(side.id)
+                if instance is not None and instance.run is not None and instance.run.epoch == side.epoch:
+                    side.party = instance.run.party(instance.name)
+                elif instance is None or not instance.due:
+                    lost.append(side.id)
+            elif words["here"]:
+                side.party = self._stranger(side, words["pid"], words["started"])
+            if not side.epoch and side.party is None:
+                lost.append(side.id)
+        for side in sides:
+            with contextlib.suppress(OSError):
+                self._show(link, side)
+        for party_id in lost:
+            self._end(link, party_id)
+
+    def hand_all(self) -> None:
+        """Deposit all of them: there is another zygote."""
+        for link in self._links.values():
+            self._hand(link)
 
     def drop(self, number: int) -> None:
         """Let a link go; nothing happens if it is not there."""
@@ -101,21 +156,23 @@ class KeptLinks:
                 _hide(link, side)
                 close_all(side.objects)
                 side.socket.close()
+            if self._deposit is not None:
+                self._deposit.let_go(f"link:{number}")
 
     def left(self, party_id: int) -> None:
         """A client has left, or an instance has ended without a successor: its links are over."""
         for link in self._of(party_id):
             self._end(link, party_id)
 
-    def told(self, party_id: int, document: Document) -> None:
+    def told(self, party: Party, document: Document) -> None:
         """A party says something of one of its links: that it has closed it, or which incarnation it faces."""
         number, epoch = document.get("link"), document.get("epoch")
         link = self._links.get(number) if isinstance(number, int) else None
-        side = link.side(party_id) if link is not None else None
+        side = (link.side(party.id) or self._known(link, party)) if link is not None else None
         if link is None or side is None:
             return
         if document.get("verb") == "unlink":
-            self._end(link, party_id)
+            self._end(link, side.id)
         elif isinstance(epoch, int):
             side.told = False
             if link.other(side).epoch > epoch:
@@ -131,6 +188,7 @@ class KeptLinks:
             side.party, side.told = None, False
             if run.was_active:
                 _count_stuck(link, side)
+                self._hand(link)
 
     def hand_over(self, run: Incarnation, name: str) -> None:
         """Give a successor the links of its predecessors; it answers for each, and is told to go on after that."""
@@ -170,6 +228,7 @@ class KeptLinks:
             log.write(f"{side.name}: a message of {link.other(side).name} was set aside: {document.get('aside')}")
         close_all(side.objects)
         side.objects, side.epoch, side.party, side.told = fds, run.epoch, run.party(side.name), False
+        self._hand(link)
         if link.over:
             self.drop(link.number)
             return
@@ -188,9 +247,12 @@ class KeptLinks:
             self.drop(number)
 
     def close(self) -> None:
-        """Let all of them go."""
+        """Let all of them go here; the next host, if there is one, finds them in the deposit."""
+        self._deposit = None
         for number in list(self._links):
             self.drop(number)
+        for pid in list(self._strangers):
+            self._forget(pid)
 
     def _of(self, party_id: int) -> list[_Link]:
         return [link for link in self._links.values() if link.side(party_id) is not None]
@@ -204,6 +266,7 @@ class KeptLinks:
         other = link.other(side)
         if other.party is None and other.epoch and not link.over:
             link.over = True
+            self._hand(link)
         else:
             self.drop(link.number)
 
@@ -234,12 +297,70 @@ class KeptLinks:
             fds.append(other.party.pidfd)
         try:
             side.party.push({"push": "successor", "link": link.number, "epoch": other.epoch}, fds)
-        except OSError as error:  # no descriptors: it asks when it needs them
+        except OSError as error:  # no descriptors, or it has not come to this host: it asks when it needs them
             log.write(f"a successor was not pushed: {error}")
-            return
-        side.told = True
+        else:
+            side.told = True
         with contextlib.suppress(OSError):  # it is full of rings already, or the side is gone
             other.socket.send(b"!", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def _hand(self, link: _Link) -> None:
+        """Deposit what the next host needs of it."""
+        if self._deposit is None:
+            return
+        words = [
+            {
+                "id": side.id,
+                "name": side.name,
+                "epoch": side.epoch,
+                "here": side.party is not None,
+                "pid": side.party.pid if side.party else 0,
+                "started": process.started(side.party.pid) if side.party and side.party.pid else 0,
+                "stuck_at": side.stuck_at,
+                "stuck": side.stuck,
+            }
+            for side in link.sides
+        ]
+        document = {"number": link.number, "capacity": link.capacity, "sides": words}
+        fds = [fd for side in link.sides for fd in (*side.objects, side.socket.fileno())]
+        self._deposit.hold(f"link:{link.number}", document, fds)
+
+    def _stranger(self, side: _Side, pid: int, started: int) -> Party | None:
+        """A client of an earlier host, by the process that it was; it has not come to this one. None: it has ended."""
+        pidfd = self._strangers.get(pid, -1)
+        if pidfd < 0:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                return None
+            if process.started(pid) != started:  # looked at after it is held: another has its pid
+                os.close(pidfd)
+                return None
+            self._strangers[pid] = pidfd
+            asyncio.get_running_loop().add_reader(pidfd, self._stranger_ended, pid)
+        return Party(side.id, side.name, 0, pidfd, _not_here, pid)
+
+    def _stranger_ended(self, pid: int) -> None:
+        pidfd = self._forget(pid)
+        for link in list(self._links.values()):
+            for side in link.sides:
+                if side.party is not None and side.party.pidfd == pidfd:
+                    self._end(link, side.id)
+
+    def _forget(self, pid: int) -> int:
+        pidfd = self._strangers.pop(pid)
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        return pidfd
+
+    def _known(self, link: _Link, party: Party) -> _Side | None:
+        """The side of a client that an earlier host had let in, and that has come to this one: the same process."""
+        for side in link.sides:
+            if side.party is not None and side.party.push is _not_here and side.party.pid == party.pid:
+                side.alias = party.id
+                side.party = dataclasses.replace(party, id=side.id, name=side.name)
+                return side
+        return None
 
     def _show(self, link: _Link, side: _Side) -> None:
         """Let whoever supervises a side see the lane that it receives by."""
@@ -257,6 +378,10 @@ def _side(joining: Joining, undo: contextlib.ExitStack) -> _Side:
     own = sock.dup()
     undo.callback(own.close)
     return _Side(party.id, party.name, party.epoch, copies, own, party)
+
+
+def _not_here(_document: Document, _fds: Sequence[int]) -> None:
+    raise OSError("it has not come to this host yet")
 
 
 def _hide(link: _Link, side: _Side) -> None:

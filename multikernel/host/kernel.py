@@ -157,11 +157,11 @@ class HostKernel:
             announcer=self.announcer,
             deposit=self.deposit,
         )
-        self.links = KeptLinks()
+        self.links = KeptLinks(self.deposit)
         self.broker = Broker(self.registry, self.links)
         self.lifecycle = Lifecycle(self.registry, self.nursery, self.links, spoke=self._spoke, ended=self.broker.ended)
         self.orphans = Orphans(self.lifecycle.on_end)
-        self.takeover = TakeOver(self.registry, self.lifecycle, self.orphans)
+        self.takeover = TakeOver(self.registry, self.lifecycle, self.orphans, self.links)
         self.server = Server(self, self._on_client_left, start.first_client, self._keep_machine)
 
     async def open(self, request: object) -> None:
@@ -287,6 +287,9 @@ class HostKernel:
         self._placement.renew()
         if self.deposit is not None:
             self.deposit.hand_all(self.registry.instances.values())
+            self.links.hand_all()
+            for instance in self.registry.instances.values():
+                instance.named.hand_all()
 
     def _on_creator_ended(self) -> None:
         self._loop.remove_reader(self._inherited.creator_pidfd)
@@ -317,7 +320,8 @@ class HostKernel:
                 self._give_memory(instance, instance.run, Request(document, fds))
             case "unlink" | "facing":
                 close_all(fds)
-                self.links.told(instance.id, document)
+                if instance.run is not None:
+                    self.links.told(instance.run.party(instance.name), document)
             case "connect" if instance.run is not None:
                 self._connect(instance, instance.run, Request(document, fds))
             case _:

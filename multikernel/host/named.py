@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from multikernel.host.answers import Answer
+    from multikernel.host.deposit import Deposit
     from multikernel.host.request import Request
 
 MOST = 64
@@ -30,8 +31,23 @@ class NamedMemory:
     """All memories of one instance, by name."""
 
     def __init__(self) -> None:
+        self._deposit: Deposit | None = None
+        self._instance = 0
         self._made: dict[str, tuple[int, int]] = {}  # descriptor, bytes
         self._turn = asyncio.Lock()  # one is made at a time, so that none is made twice
+
+    def keep_with(self, deposit: Deposit | None, instance_id: int) -> None:
+        """Whose they are, and where the next host finds them."""
+        self._deposit, self._instance = deposit, instance_id
+
+    def restore(self, name: str, size: int, fd: int) -> None:
+        """One that an earlier host has made; its descriptor is owned from here on."""
+        self._made[name] = fd, size
+
+    def hand_all(self) -> None:
+        """Deposit all of them: there is another zygote."""
+        for name in self._made:
+            self._hand(name)
 
     def __len__(self) -> int:
         return len(self._made)
@@ -59,6 +75,7 @@ class NamedMemory:
             if fresh:
                 self._check_room(name, size, room())
                 self._made[name] = await asyncio.to_thread(named.make, name, size), size  # zeroing takes its time
+                self._hand(name)
             fd, there = self._made[name]
             if there != size:
                 raise ResourceError(
@@ -71,10 +88,26 @@ class NamedMemory:
             return {"size": size, "fresh": fresh}, [os.dup(fd)]
 
     def clear(self) -> None:
-        """Let all of them go."""
+        """They are no more."""
+        if self._deposit is not None:
+            for name in self._made:
+                self._deposit.let_go(self._key(name))
+        self.close()
+
+    def close(self) -> None:
+        """Let all of them go here."""
         for fd, _ in self._made.values():
             os.close(fd)
         self._made.clear()
+
+    def _hand(self, name: str) -> None:
+        if self._deposit is not None:
+            fd, size = self._made[name]
+            document = {"instance": self._instance, "name": name, "size": size}
+            self._deposit.hold(self._key(name), document, [fd])
+
+    def _key(self, name: str) -> str:
+        return f"memory:{self._instance}:{name}"
 
     def _check_room(self, name: str, size: int, room: int) -> None:
         if size > room:

@@ -23,5 +23,6 @@ class Party:
     """Of the process; stays the owner's."""
     push: Callable[[Document, Sequence[int]], None]
     """Sends it a document, without waiting; the descriptors stay the caller's. OSError: there are none for that."""
+    pid: int
     inbound: Inbound | None = None
     """The lanes that it receives by, for one that is supervised."""

@@ -111,6 +111,7 @@ class Registry:
             cpus = self._pool.choose(1, exclusive=exclusive)
         self._pool.reserve(name, cpus, memory, exclusive=exclusive)
         instance = Instance(instance_id, name, cpus, memory, exclusive, policy)
+        instance.named.keep_with(self._deposit, instance.id)
         self.instances[name] = instance
         self.publish(instance)
         self.announcer.tell("created", instance)
@@ -124,6 +125,7 @@ class Registry:
         """
         self._pool.reserve(instance.name, instance.cpus, instance.memory, exclusive=instance.exclusive)
         self.instances[instance.name] = instance
+        instance.named.keep_with(self._deposit, instance.id)
         for loaded in (instance.loaded, instance.crash_image):
             if loaded is not None:
                 loaded.image_id, loaded.image = self._images.take(loaded.image, loaded.signature)
@@ -237,7 +239,7 @@ class Registry:
             if instance.last is not None:
                 instance.last.close_pages()
             instance.drop_report()
-            instance.named.clear()
+            instance.named.close()
         self._images.close()
 
     def extras(self) -> dict[str, int]:

@@ -119,7 +119,7 @@ class Server:
             return
         if document.get("verb") in ("unlink", "facing"):
             close_all(fds)
-            self._host.links.told(client.id, document)
+            self._host.links.told(client.party(), document)
             return
         begun(client)
         request = Request(document, fds)

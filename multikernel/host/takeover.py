@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from multikernel.host.answers import Answer
     from multikernel.host.client import Client
     from multikernel.host.incarnation import Incarnation
+    from multikernel.host.kept import KeptLinks
     from multikernel.host.lifecycle import Lifecycle
     from multikernel.host.orphans import Orphans, Status
     from multikernel.host.registry import Registry
@@ -52,14 +53,16 @@ class TakeOver:
         registry: where they go.
         lifecycle: which runs them from now on.
         orphans: watches those that are not our zygote's children.
+        links: those that there are.
     """
 
-    def __init__(self, registry: Registry, lifecycle: Lifecycle, orphans: Orphans) -> None:
-        self._registry, self._lifecycle, self._orphans = registry, lifecycle, orphans
+    def __init__(self, registry: Registry, lifecycle: Lifecycle, orphans: Orphans, links: KeptLinks) -> None:
+        self._registry, self._lifecycle, self._orphans, self._links = registry, lifecycle, orphans, links
         self.done = False
         """Whether all is taken over."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._kept: dict[int, dict[str, int]] = {}
+        self._held: dict[str, tuple[Document, list[int]]] = {}
         self._living: dict[tuple[int, int], int] = {}
         self._ended: dict[tuple[int, int], Status] = {}
 
@@ -67,6 +70,9 @@ class TakeOver:
         """What the zygote says of what it has, and of ends meanwhile; before `restore`."""
         if document.get("push") == "kept":
             self._kept[document["instance"]] = dict(zip(document["names"], fds, strict=True))
+            return
+        if document.get("push") == "held":
+            self._held[document["key"]] = document["document"], fds
             return
         close_all(fds)
         if document.get("push") == "gone":
@@ -97,6 +103,7 @@ class TakeOver:
         for fds in self._kept.values():
             close_all(fds.values())
         self._kept, self._living, self._ended = {}, {}, {}
+        self._restore_held()
         self.done = True
 
     async def adopt(self, client: Client, request: Request) -> Answer:
@@ -139,6 +146,21 @@ class TakeOver:
         finally:
             close_all(brought.values())
         self._registry.publish(instance)
+
+    def _restore_held(self) -> None:
+        """Take over links and named memory: those of who is there, or is to come."""
+        there = {instance.id: instance for instance in self._registry.instances.values()}
+        held, self._held = self._held, {}
+        for key, (document, fds) in held.items():
+            if key.startswith("link:"):
+                self._links.restore(document, fds, there.get)
+                continue
+            instance = there.get(document["instance"])
+            if instance is not None and (instance.run is not None or instance.due):
+                instance.named.restore(document["name"], document["size"], fds[0])
+                self._registry.publish(instance)
+            else:
+                close_all(fds)
 
     def _restore(self, record: dict[str, Any]) -> None:
         plain, ran = record["plain"], record["run"]

@@ -23,12 +23,16 @@ and so do the instances, which the system does not kill at its end there.
 
     host to zygote   {"verb": "keep", "instance": id, "names": [..]} + [a descriptor for each name]
                          for the next host, in place of those kept before; none: forget
+                     {"verb": "hold", "key": text, "document": {..}} + [descriptors]
+                         the same for what is no instance, by a key of its own
                      {"verb": "serving"}                                         the next host has taken over
                      {"verb": "end"}                                             the machine ends
     zygote to host   {"push": "inherit", "living": [[instance, epoch, pid]..],
                       "ended": [[instance, epoch, code, signal, core]..]}
                      {"push": "kept", "instance": id, "names": [..]} + [a descriptor for each name]
-                         of each instance; then "up"
+                         of each instance
+                     {"push": "held", "key": text, "document": {..}} + [descriptors]
+                         of each of the others; then "up"
 
 When nothing is to be done one more child is forked ahead, which waits for what it is to be (`multikernel.host.spare`).
 
@@ -136,6 +140,7 @@ class _Zygote:
         self._spare: Spare | None = None
         self._spare_after: int | None = 0  # milliseconds of quiet until the next one is forked; None: none is to be
         self._kept: dict[int, tuple[list[str], list[int]]] = {}  # by instance id: names and descriptors
+        self._held: dict[str, tuple[Document, list[int]]] = {}  # by key
         self._ended = _bell_of_children()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
@@ -172,7 +177,7 @@ class _Zygote:
         self._rundir.close()
         if self._spare is not None:
             self._spare.close()
-        for _, fds in self._kept.values():
+        for _, fds in (*self._kept.values(), *self._held.values()):
             close_all(fds)
 
     def _fork_spare(self) -> Birth | None:
@@ -202,6 +207,9 @@ class _Zygote:
         if verb == "keep":
             self._keep(request, fds)
             return None
+        if verb == "hold":
+            self._hold(request, fds)
+            return None
         if verb == "serving":
             self._futile = 0
             return None
@@ -228,6 +236,13 @@ class _Zygote:
         else:
             self._ends.pop(instance, None)
 
+    def _hold(self, request: Document, fds: list[int]) -> None:
+        """Hold descriptors of something, in place of those held before; none: let go."""
+        _, before = self._held.pop(request["key"], ({}, []))
+        close_all(before)
+        if fds:
+            self._held[request["key"]] = request["document"], fds
+
     def _start_host(self) -> bool:
         """The host was killed: start the next one. False: that has been tried in vain too often."""
         if self._futile == _FUTILE:
@@ -252,6 +267,8 @@ class _Zygote:
             ours.send({"push": "inherit", "living": living, "ended": ended})
             for instance, (names, fds) in self._kept.items():
                 ours.send({"push": "kept", "instance": instance, "names": names}, fds)
+            for key, (document, fds) in self._held.items():
+                ours.send({"push": "held", "key": key, "document": document}, fds)
             ours.send({"push": "up"})
         return True
 

@@ -35,6 +35,9 @@ T = TypeVar("T")
 HOST_SPEAKS_WITHIN = 1.0
 """Seconds that a link waits for the host to say what has become of a dead instance."""
 
+NEXT_HOST_WITHIN = 15.0
+"""The same, where the host was killed and another is about to take over."""
+
 _CLOSED_ONLY = 0.05
 """Seconds after which a peer that closed the link and is still active is taken to live on."""
 
@@ -47,6 +50,9 @@ class Introducer(Protocol):
 
     def tell(self, document: dict[str, Any]) -> None:
         """Say something to the host that is not answered. Never waits, never fails."""
+
+    def patience(self) -> float:
+        """Seconds that the host may take to say what has become of a peer: longer where another is about to come."""
 
     def changing(self, link: Link) -> AbstractContextManager[None]:
         """A block in which the link's ends get another peer: they are in no wait set meanwhile."""
@@ -98,6 +104,7 @@ class Peer:
             owner = _weakly(link)
             self._changing = lambda: introducer.changing(owner())
         self._due = False
+        self._renewed = False  # there is another host, with another page
         self._lock = threading.Lock()  # of what follows: another thread may read what the host has sent
         self._successor: _Successor | None = None
         self._over = False
@@ -130,7 +137,7 @@ class Peer:
     @property
     def unsettled(self) -> bool:
         """Whether there is something to be looked at before the next call: a successor is there, or due."""
-        return self._due or self._successor is not None
+        return self._due or self._renewed or self._successor is not None
 
     def through(self, call: Callable[[], T], *, wait: bool = True) -> T:
         """`call()`, over and over while the peer is replaced in its middle.
@@ -145,7 +152,7 @@ class Peer:
             Whatever `call` raises.
         """
         while True:
-            if self.unsettled:
+            if self._due or self._renewed or self._successor is not None:  # as `unsettled`, without another call
                 self._look()
             try:
                 return call()
@@ -168,8 +175,11 @@ class Peer:
 
     def outlook(self, waited: float) -> Literal["over", "due", "unknown"]:
         """What the host says of a peer that has been gone for so many seconds."""
-        machine = self._machine
-        if machine is None or not 0 < self.id < lib.MK_CLIENT_ID or waited >= HOST_SPEAKS_WITHIN:
+        machine, within = self._machine, HOST_SPEAKS_WITHIN
+        if self._introducer is not None:
+            self._introducer.take_news()
+            within = self._introducer.patience()
+        if machine is None or not 0 < self.id < lib.MK_CLIENT_ID or waited >= within:
             return "over"
         try:
             record = machine.instance(self.id)
@@ -185,6 +195,10 @@ class Peer:
             return "over"
         # It lives, and closed this link only.
         return "over" if closed and waited > _CLOSED_ONLY else "unknown"
+
+    def renewed(self) -> None:
+        """There is another host, whose page is at the same place. From whatever thread."""
+        self._renewed = True
 
     def settle(self) -> None:
         """Go on with a successor that is there, if none of the ends is in use."""
@@ -272,6 +286,10 @@ class Peer:
         """Take what the host has sent; go on with a successor, if there is one, with each end that is not in use."""
         if self._introducer is not None:
             self._introducer.take_news()
+        if self._renewed:
+            self._renewed = False
+            self._watch()
+            self._face()
         with self._lock:
             successor, self._successor = self._successor, None
         if successor is None:

@@ -57,8 +57,15 @@ class HostSide:
         self.change: Callable[[Callable[[], None]], None] = lambda change: change()
         """Calls a function that puts another lane into `lane`. For who waits on that: the old end goes meanwhile."""
         self._ready = False
+        self.on_new_host: Callable[[], None] | None = None
+        """Called when there is another host, and it can be talked to."""
         self._request = 0
         self._asked: dict[int, _Asked] = {}  # what waits for an answer, by its number
+
+    @property
+    def has_host(self) -> bool:
+        """Whether there is a host, as far as is known: not while the next one of a persistent machine is awaited."""
+        return self._usher is None or self._usher.wait(0)
 
     def ready(self) -> None:
         """Say that the instance can serve now. Once; after that it does nothing."""
@@ -158,6 +165,8 @@ class HostSide:
                 self.control.replace(control)
                 for asked in self._asked.values():
                     self.tell(asked.document, asked.fds)
+                if self.on_new_host is not None:
+                    self.on_new_host()
 
         self.change(replace)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from multikernel._core import lib
 from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, to_wire
 from multikernel.ipi.half import LinkHalf
+from multikernel.ipi.peer import HOST_SPEAKS_WITHIN, NEXT_HOST_WITHIN
 from multikernel.shm.channel import close_all
 from multikernel.units import parse_size
 
@@ -52,6 +53,7 @@ class Links:
         usher: Usher | None,
     ) -> None:
         self.host = HostSide(control, host_lane, status, self._pushed, usher)
+        self.host.on_new_host = self._meet_new_host
         self.loop = Loop(self.host, status)
         self._id, self._name, self._epoch = manifest.id, manifest.name, manifest.epoch
         self._status, self._machine, self._log = status, machine, log
@@ -169,7 +171,11 @@ class Links:
     def tell(self, document: dict[str, Any]) -> None:
         """Say something to the host that it does not answer."""
         with contextlib.suppress(Closed):
-            self.host.control.send(document, wait=False)
+            self.host.tell(document)
+
+    def patience(self) -> float:
+        """Seconds that the host may take to say what has become of a peer."""
+        return HOST_SPEAKS_WITHIN if self.host.has_host else NEXT_HOST_WITHIN
 
     @contextlib.contextmanager
     def changing(self, link: Link) -> Iterator[None]:
@@ -221,6 +227,11 @@ class Links:
                 self.asyncio.forget(link)
 
     # --- inside
+
+    def _meet_new_host(self) -> None:
+        for link in self:
+            link.peer.renewed()
+            self.tell({"verb": "facing", "link": link.peer.number, "epoch": link.peer.epoch})
 
     def _take_out(self, name: str, capacity: int) -> Link | None:
         """A link that was taken over, for who asks for what the incarnation before had asked for."""

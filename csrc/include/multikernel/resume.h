@@ -10,9 +10,10 @@
  *   tail, final           N3  tail = D's tail                          S3  fence; looks whether N sleeps: rings
  *   seen, taken           N4  hands out its objects, by the host
  *
- * N does not begin to work before the host has told S of it (S2 may be later). A word that the host changes then is
- * looked at by S with each message (mk_fate_changed), so that whatever S publishes on D's account is either before
- * that, and seen by N when it looks before it sleeps, or S2 comes first, and S3 rings.
+ * N does not begin to work before the host has told S of it (S2 may be later), and has changed a word (fate) after that.
+ * S looks at the word before it publishes, for S2, and once more after it (mk_mind_fate): either it has not changed yet,
+ * and N, which begins later, sees what was published when it looks before it sleeps; or S rings the socket, whatever the
+ * page of D says.
  *
  * Calls are those of an end: for one thread at a time, and not while memory of the lane is lent out. An end that is in
  * wait sets is taken out of them before any of these, and put back after.
@@ -72,11 +73,23 @@ static inline void mk_watch_fate(struct mk_end *end, const _Atomic uint32_t *fat
 	end->fate_seen = fate ? mk_load_acquire(fate) : 0;
 }
 
+/* Ring the other side of the socket pair, parked or not. */
+MK_API void mk_ring_socket(struct mk_end *end);
+
 /* Whether the host has published something of the peer since the last mk_watch_fate. Pairs with the host's stores in
  * mk_latch_write. */
 static inline bool mk_fate_changed(const struct mk_end *end)
 {
 	return mk_unlikely(end->fate && mk_load_acquire(end->fate) != end->fate_seen);
+}
+
+/* After publishing. The load may be satisfied before what was published is visible, as that of mk_notify may, and for the
+ * same reason nothing is lost: N's W7 (doorbell.h) comes after the change of the word. */
+static inline void mk_mind_fate(struct mk_end *end)
+{
+	atomic_signal_fence(memory_order_seq_cst); /* keeps the compiler from exchanging the two */
+	if (mk_fate_changed(end))
+		mk_ring_socket(end);
 }
 
 #endif
