@@ -112,6 +112,9 @@ static int meet_host(struct mk_kernel *k, int producer, int bell)
 	if (result)
 		return mk_refuse(result, "making the set of what is waited for: %s", strerror(-result));
 	mk_status_phase(k->status, MK_PHASE_MAPPED);
+	result = k->takes_over ? mk_take_over(k) : 0;
+	if (result)
+		return mk_refuse(result, "taking over links: %s", mk_kernel_error(k));
 	mk_status_phase(k->status, MK_PHASE_IMPORTED); /* with the execution */
 	mk_status_phase(k->status, MK_PHASE_ACTIVE);
 	mk_document_begin(&w, text, sizeof(text));
@@ -145,8 +148,8 @@ static int attach(struct mk_kernel *k)
 /* Give back all that there is so far. */
 static void let_go(struct mk_kernel *k)
 {
-	while (k->link_count)
-		mk_drop_link(k, k->links[0]);
+	for (unsigned i = 0; i < k->link_count; i++)
+		mk_link_leave(k->links[i]);
 	mk_wait_set_free(k->set);
 	mk_receiver_close(k->host);
 	for (unsigned i = 0; i < 3; i++)
@@ -161,6 +164,7 @@ static void let_go(struct mk_kernel *k)
 	mk_console_finish(k->console);
 	mk_unmap_data(&k->initrd);
 	mk_unmap_data(&k->panic);
+	mk_unmap_memories(k);
 	mk_leave_crashes();
 	if (k->status)
 		mk_status_free(k->status);
@@ -204,8 +208,6 @@ int mk_kernel_exit(mk_kernel *k, int status)
 
 	status &= 0xff;
 	mk_status_phase(k->status, MK_PHASE_ENDING);
-	while (k->link_count)
-		mk_drop_link(k, k->links[0]);
 	mk_document_begin(&w, text, sizeof(text));
 	mk_document_put_string(&w, "verb", "ended");
 	mk_document_put_string(&w, "reason", "returned");

@@ -37,7 +37,10 @@ struct awaited {
 
 struct link {
 	int number;
+	int64_t host_number; /* by which the host knows it */
 	uint32_t peer;
+	uint64_t capacity;
+	bool inherited; /* an incarnation before this one had asked for it, and this one has not yet */
 	char name[NAME_SIZE];
 	struct mk_sender *tx;
 	struct mk_receiver *rx;
@@ -62,10 +65,16 @@ int mk_half_make(struct half *half, uint64_t capacity, uint32_t owner_id, uint64
 void mk_half_drop(struct half *half);
 
 /* Put the other party's half to this one. @fds: its producer, its consumer, this side of the socket pair, a pidfd; all
- * belong to the link from now on, whatever happens, and the half is gone. @return 0; -EPROTO; -errno */
-int mk_half_attach(struct half *half, const int fds[4], struct link *link);
+ * belong to the half from now on, whatever happens. @return 0; -EPROTO, -errno: the half is gone */
+int mk_half_attach(struct half *half, const int fds[4]);
+
+/* Make it the ends of a link; the half is gone. */
+void mk_half_join(struct half *half, struct link *link);
 
 void mk_link_free(struct link *link);
+
+/* The same without a word to the peer, who learns it from the end of the process, or goes on with a successor. */
+void mk_link_leave(struct link *link);
 
 /* --- kernel.c: the instance --------------------------------------------------------------------------------------- */
 
@@ -75,6 +84,14 @@ struct timer {
 	uint64_t due, period;
 	mk_timer_handler *handler;
 	void *context;
+};
+
+/* Named memory, mapped writable. */
+struct memory {
+	struct memory *next;
+	uint64_t size;
+	void *at;
+	char name[NAME_SIZE];
 };
 
 /* What the host has given, mapped. */
@@ -90,6 +107,8 @@ struct mk_kernel {
 	char *cmdline, *params; /* the second cut into names and values, each with a zero behind it */
 	const char *params_end;
 	struct data initrd, panic;
+	struct memory *memories; /* those that were asked for */
+	bool takes_over;         /* links of an incarnation before are handed to it first */
 	bool initrd_is_archive;
 	int control;              /* -1: there is no host at present */
 	uint64_t asked;           /* number of the last request to the host */
@@ -196,10 +215,37 @@ void mk_run_timers(struct mk_kernel *k);
 /* When the next one is due; NO_END: there is none. */
 uint64_t mk_next_timer(const struct mk_kernel *k);
 
+/* --- kernel_takeover.c -------------------------------------------------------------------------------------------- */
+
+/* Go on with the links of the incarnation before, which the host hands over. @return 0; -EPIPE: the host is gone */
+int mk_take_over(struct mk_kernel *k);
+
+/* A link that was taken over, for who asks for what the incarnation before had asked for. @return its number, or 0 */
+int mk_taken_over(struct mk_kernel *k, const char *name, uint64_t capacity);
+
+/* --- kernel_memory.c ---------------------------------------------------------------------------------------------- */
+
+void mk_unmap_memories(struct mk_kernel *k);
+
 /* --- kernel_host.c ------------------------------------------------------------------------------------------------ */
 
 /* What the host wants; a look at a page when it wants nothing. @return 0; -EPIPE: the host is gone; -EBADMSG */
 int mk_serve_host(struct mk_kernel *k);
+
+/* Take the next document. @return 1; 0: there is none; -EPIPE: the host is gone; -EBADMSG, -errno */
+int mk_take_document(struct mk_kernel *k, struct mk_document *document, int *fds, unsigned *count);
+
+/* Something that answers no request of ours; the descriptors are gone then. */
+void mk_serve_document(struct mk_kernel *k, const struct mk_document *document, const int *fds, unsigned count);
+
+/* Ask the host, and wait for its answer. @writer: the request, without its id and its end
+ * @return 0: @ok is in k->text, @fds the caller's; -errno, with the host's words */
+int mk_ask(struct mk_kernel *k, struct mk_document_writer *writer, const int *given, unsigned given_count, uint64_t until,
+	   struct mk_document *ok, int *fds, unsigned *count);
+
+/* Make a link of a half that faces its peer. @terms: link, peer, peer_name
+ * @return its number, or -errno: nothing is left */
+int mk_join_link(struct mk_kernel *k, struct half *half, uint64_t capacity, const struct mk_document *terms);
 
 /* Finish a document and put it on the control channel. What a host that was killed does not hear the next one knows.
  * @return 0 or -errno */

@@ -112,6 +112,7 @@ static int look(struct mk_kernel *k, struct link *link, struct mk_message *messa
 	}
 	message->sender = link->peer;
 	message->link = link->number;
+	message->redelivered = !result && mk_redelivered(rx);
 	return result;
 }
 

@@ -88,6 +88,8 @@ static int read_identity(struct mk_kernel *k, struct mk_document *manifest, int 
 	    mk_document_string(manifest, "machine", k->machine, sizeof(k->machine)) ||
 	    mk_document_string(manifest, "cmdline", k->cmdline, (size_t)length + 1))
 		return mk_refuse(-EPROTO, "the manifest lacks who this instance is");
+	if (mk_document_truth(manifest, "takes_over", &k->takes_over))
+		k->takes_over = false;
 	k->id = (uint32_t)id;
 	k->epoch = (uint64_t)epoch;
 	k->memory = (uint64_t)memory;

@@ -99,7 +99,7 @@ static int introduce(struct mk_kernel *k, int host)
 			      ",\"names\":[%s]}",
 			      MK_PROTOCOL, k->id, k->epoch, image < 0 ? "" : "\"image\"");
 
-	result = mk_channel_send(host, text, (size_t)length, &image, image >= 0);
+	result = mk_channel_send(host, text, (size_t)length, &image, image >= 0, true);
 	if (image >= 0)
 		close(image);
 	return result;
@@ -146,7 +146,7 @@ static int move_in(struct mk_kernel *k, const int *fds)
 		mk_document_begin(&w, text, sizeof(text));
 		mk_document_put_string(&w, "verb", "hello");
 		mk_document_put_number(&w, "epoch", (int64_t)k->epoch);
-		result = mk_channel_send(k->control, text, (size_t)mk_document_end(&w), pages, 4);
+		result = mk_channel_send(k->control, text, (size_t)mk_document_end(&w), pages, 4, true);
 	}
 	if (!result)
 		result = mk_receiver_attach(k->host, fds[PRODUCER], 1, fds[BELL], -1, &why);

@@ -140,7 +140,7 @@ static void push(const char *text, const int *fds, unsigned count)
 {
 	int result;
 
-	CHECK_EQ(mk_channel_send(host.control, text, strlen(text), fds, count), 0);
+	CHECK_EQ(mk_channel_send(host.control, text, strlen(text), fds, count, true), 0);
 	result = mk_ipi_raise(host.lane, 0);
 	CHECK(result == 0 || result == -EPIPE);
 }
@@ -204,7 +204,8 @@ static void complete_peer(struct peer *p, int pidfd)
 
 	CHECK_EQ(host.count, 2);
 	host.count = 0;
-	CHECK_EQ(mk_half_attach(&p->half, fds, p->link), 0);
+	CHECK_EQ(mk_half_attach(&p->half, fds), 0);
+	mk_half_join(&p->half, p->link);
 	close(p->sockets[1]);
 }
 
@@ -411,6 +412,7 @@ static void requests_find_their_replies_and_others_their_turn(void)
 	expect(&p, "gave up");
 	tell(&p, outer | MK_ID_REPLY, "late!");
 	tell(&p, 5, "five");
+	hear_verb("unlink");
 	hear_verb("connect");
 	drop_fds();
 	push("{\"answer\":2,\"failed\":{\"error\":\"NotFound\",\"message\":\"no instance 'nobody'\",\"fields\":{}}}",
@@ -483,6 +485,7 @@ static void what_is_pushed_and_makes_no_sense_is_dropped(void)
 	tell(&p, 1, "hello");
 	expect(&p, "hello");
 	unlink_peer(&p);
+	hear_verb("unlink");
 	ask_to_halt();
 	see_end(0);
 }
@@ -520,8 +523,8 @@ static void a_peer_that_lies_loses_its_link(void)
 	expect(&p, "hello");
 	mk_store_release(&p.link->tx->own->head, 1u << 30);
 	mk_notify(&p.link->tx->end);
-	while (!mk_end_gone(&p.link->tx->end, true))
-		dawdle(100000);
+	hear_verb("unlink");
+	CHECK(mk_end_gone(&p.link->tx->end, true));
 	tell(&q, 1, "hello");
 	expect(&q, "hello");
 	unlink_peer(&p);

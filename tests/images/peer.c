@@ -138,7 +138,7 @@ int main(void)
 			rest = verb + strlen(verb);
 		if (strcmp(verb, "who") == 0) {
 			snprintf(text, sizeof(text), "%u %s %" PRIu64 " %" PRIu64 " %s", mk_kernel_id(k), mk_kernel_name(k),
-				 mk_kernel_epoch(k), mk_kernel_memory(k), mk_kernel_cmdline(k));
+				 mk_kernel_epoch(k), mk_kernel_budget(k), mk_kernel_cmdline(k));
 			say(k, &m, text);
 		} else if (strcmp(verb, "counts") == 0) {
 			for (unsigned v = 0; v < 64; v++)
