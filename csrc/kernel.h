@@ -40,6 +40,13 @@ struct link {
 	int64_t host_number; /* by which the host knows it */
 	uint32_t peer;
 	uint64_t capacity;
+	uint64_t peer_epoch; /* which incarnation of it this link has to do with */
+	bool due;            /* that has ended, and another one is to come */
+	struct {
+		uint64_t epoch; /* 0: none is there */
+		int fds[3];     /* its producer, its consumer, a pidfd; those that an end has not gone on with yet */
+		bool lives;
+	} next;
 	bool inherited; /* an incarnation before this one had asked for it, and this one has not yet */
 	char name[NAME_SIZE];
 	struct mk_sender *tx;
@@ -108,12 +115,16 @@ struct mk_kernel {
 	const char *params_end;
 	struct data initrd, panic;
 	struct memory *memories; /* those that were asked for */
+	const struct mk_machine *records; /* what the host says of everybody */
+	uint64_t records_size;
+	bool offered; /* successors of peers are there */
 	bool takes_over;         /* links of an incarnation before are handed to it first */
 	bool initrd_is_archive;
 	int control;              /* -1: there is no host at present */
 	uint64_t asked;           /* number of the last request to the host */
 	struct mk_receiver *host; /* NULL: there is none at present */
 	int instances;            /* in a persistent machine a directory of its; else -1, and the host's end is ours */
+	int image;                /* the sealed image, for the next host; else -1 */
 	int pipe;                 /* in a persistent machine the console's, for the next host */
 	unsigned looks;
 	uint64_t alone_since, next_try, pause; /* while there is no host */
@@ -139,6 +150,9 @@ struct mk_kernel {
 	char error[ERROR_SIZE];
 };
 
+/* Map what a host says of everybody, in place of what the last one did; the descriptor is gone then. @return 0 or -errno */
+int mk_map_machine(struct mk_kernel *k, int fd);
+
 /* Make the consumer object of a host lane: k->host, and k->fds[2]. @return 0 or -errno */
 int mk_make_host_lane(struct mk_kernel *k);
 
@@ -154,6 +168,7 @@ int mk_refuse(int code, const char *format, ...) __attribute__((format(printf, 2
 struct given {
 	int control; /* the control channel */
 	int console; /* the read end of its console's pipe; the other one is stdout and stderr */
+	int machine; /* what the host says of everybody */
 	int lane;    /* the producer object of the host lane */
 	int bell;    /* this side of its socket pair */
 };
@@ -222,6 +237,31 @@ int mk_take_over(struct mk_kernel *k);
 
 /* A link that was taken over, for who asks for what the incarnation before had asked for. @return its number, or 0 */
 int mk_taken_over(struct mk_kernel *k, const char *name, uint64_t capacity);
+
+/* --- kernel_peer.c ------------------------------------------------------------------------------------------------ */
+
+/* There is another host: tell it of all links. */
+void mk_face_peers(struct mk_kernel *k);
+
+/* Be told of what the host publishes of the peer after this: mk_fate_changed. */
+void mk_watch_peer(struct mk_kernel *k, struct link *link);
+
+/* The host has pushed a successor of a peer. The descriptors are gone then. */
+void mk_offer_successor(struct mk_kernel *k, const struct mk_document *document, const int *fds, unsigned count);
+void mk_drop_successor(struct link *link);
+
+/* The peer has ended, and another incarnation is due. */
+void mk_expect_peer(struct mk_kernel *k, struct link *link);
+
+/* After -EPIPE: whether the peer goes on, or is to. @wait for the host to say so, for a second at most. A wait set of the
+ * link alone is made anew by this. */
+bool mk_peer_goes_on(struct mk_kernel *k, struct link *link, bool wait);
+
+/* After mk_fate_changed: if that is a new incarnation, go on with it. Likewise. */
+void mk_peer_changed(struct mk_kernel *k, struct link *link, bool wait);
+
+/* Go on with all successors that are there. */
+void mk_settle_peers(struct mk_kernel *k);
 
 /* --- kernel_memory.c ---------------------------------------------------------------------------------------------- */
 

@@ -36,10 +36,11 @@ int mk_join_link(struct mk_kernel *k, struct half *half, uint64_t capacity, cons
 {
 	struct link *link = calloc(1, sizeof(*link));
 	int result = link ? 0 : -ENOMEM;
-	int64_t peer = 0;
+	int64_t peer = 0, epoch = 0;
 
 	if (!result && (mk_document_number(terms, "peer", &peer) || peer < 0 || peer > UINT32_MAX ||
 			mk_document_number(terms, "link", &link->host_number) ||
+			mk_document_number(terms, "peer_epoch", &epoch) ||
 			mk_document_string(terms, "peer_name", link->name, sizeof(link->name))))
 		result = -EBADMSG;
 	if (result) {
@@ -48,8 +49,10 @@ int mk_join_link(struct mk_kernel *k, struct half *half, uint64_t capacity, cons
 		return result;
 	}
 	link->peer = (uint32_t)peer;
+	link->peer_epoch = (uint64_t)epoch;
 	link->capacity = capacity;
 	mk_half_join(half, link);
+	mk_watch_peer(k, link);
 	link->counters = mk_status_link(k->status, link->peer, capacity);
 	link->rx->end.counters = link->rx->end.wait_counters = link->counters;
 	link->tx->end.counters = link->tx->end.wait_counters = link->counters;
@@ -125,8 +128,12 @@ void mk_serve_document(struct mk_kernel *k, const struct mk_document *document, 
 {
 	char push[16];
 
-	if (!mk_document_string(document, "push", push, sizeof(push)) && strcmp(push, "link") == 0)
+	if (mk_document_string(document, "push", push, sizeof(push)))
+		push[0] = 0;
+	if (strcmp(push, "link") == 0)
 		take_offer(k, document, fds, count);
+	else if (strcmp(push, "successor") == 0)
+		mk_offer_successor(k, document, fds, count);
 	else /* an answer to a request that was given up, or what this kernel does not know */
 		close_all(fds, count);
 }

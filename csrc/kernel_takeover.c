@@ -15,15 +15,16 @@
 enum resumed_fd { PEER_PRODUCER, PEER_CONSUMER, OWN_PRODUCER, OWN_CONSUMER, SOCKET, PIDFD, RESUMED_FDS };
 
 /* Make a half that goes on where the predecessor's ends. All descriptors are gone then. @return 0 or -errno */
-static int succeed(struct mk_kernel *k, struct half *half, uint64_t capacity, const int *fds)
+static int succeed(struct mk_kernel *k, struct half *half, uint64_t capacity, const int *fds, int pidfd)
 {
-	const int facing[4] = {fds[PEER_PRODUCER], fds[PEER_CONSUMER], fds[SOCKET], fds[PIDFD]};
+	const int facing[4] = {fds[PEER_PRODUCER], fds[PEER_CONSUMER], fds[SOCKET], pidfd};
 	int result = mk_half_make(half, capacity, k->id, k->epoch);
 	uint32_t why;
 
 	if (result) {
 		for (unsigned i = 0; i < 4; i++)
-			close(facing[i]);
+			if (facing[i] >= 0)
+				close(facing[i]);
 	} else {
 		result = mk_half_attach(half, facing);
 		if (!result)
@@ -78,16 +79,16 @@ static void resume(struct mk_kernel *k, const struct mk_document *document, cons
 	bool asked, aside;
 	int result;
 
-	if (count != RESUMED_FDS || mk_document_number(document, "link", &number) ||
+	if (count < PIDFD || count > RESUMED_FDS || mk_document_number(document, "link", &number) ||
 	    mk_document_number(document, "capacity", &capacity) || mk_document_truth(document, "asked", &asked) ||
 	    mk_document_truth(document, "aside", &aside)) {
 		for (unsigned i = 0; i < count; i++)
 			close(fds[i]);
 		if (!mk_document_number(document, "link", &number))
-			abandon(k, number, count == PIDFD ? "its peer has ended as well" : "the host's word for it is wrong");
+			abandon(k, number, "the host's word for it is wrong");
 		return;
 	}
-	result = succeed(k, &half, (uint64_t)capacity, fds);
+	result = succeed(k, &half, (uint64_t)capacity, fds, count == RESUMED_FDS ? fds[PIDFD] : -1);
 	if (result) {
 		abandon(k, number, strerror(-result));
 		return;
@@ -103,6 +104,8 @@ static void resume(struct mk_kernel *k, const struct mk_document *document, cons
 
 		link->last_id = (k->epoch & EPOCHS) << COUNT_BITS;
 		link->inherited = asked;
+		if (count < RESUMED_FDS) /* the peer has ended as well, and is due */
+			mk_expect_peer(k, link);
 	}
 }
 

@@ -64,10 +64,11 @@ void mk_half_drop(struct half *half)
 int mk_half_attach(struct half *half, const int fds[4])
 {
 	/* One of each for either end. */
-	int both[4] = {fds[2], fds[3], fcntl(fds[2], F_DUPFD_CLOEXEC, 0), fcntl(fds[3], F_DUPFD_CLOEXEC, 0)};
+	int both[4] = {fds[2], fds[3], fcntl(fds[2], F_DUPFD_CLOEXEC, 0),
+		       fds[3] < 0 ? -1 : fcntl(fds[3], F_DUPFD_CLOEXEC, 0)};
 	int objects[2] = {fds[0], fds[1]};
 	uint32_t why;
-	int result = both[2] < 0 || both[3] < 0 ? -errno : 0;
+	int result = both[2] < 0 || (both[3] < 0 && fds[3] >= 0) ? -errno : 0;
 
 	if (!result) {
 		result = mk_receiver_attach(half->rx, objects[0], 1, both[0], both[1], &why);
@@ -91,6 +92,7 @@ void mk_half_join(struct half *half, struct link *link)
 	link->tx = half->tx;
 	link->rx = half->rx;
 	link->last = &link->first;
+	link->next.fds[0] = link->next.fds[1] = link->next.fds[2] = -1;
 	half->tx = NULL;
 	half->rx = NULL;
 	mk_half_drop(half);
@@ -113,6 +115,7 @@ void mk_link_leave(struct link *link)
 
 void mk_link_free(struct link *link)
 {
+	mk_drop_successor(link);
 	mk_wait_set_free(link->pair);
 	mk_receiver_close(link->rx);
 	mk_sender_close(link->tx);

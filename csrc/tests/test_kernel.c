@@ -14,6 +14,7 @@ struct host {
 	int bells[2]; /* of the host lane */
 	struct mk_sender *lane;
 	int producer; /* its object, read-only */
+	int page;     /* the machine's, with nothing in it */
 	pid_t pid;    /* the instance's */
 	char text[MK_CHANNEL_DOCUMENT];
 	int fds[MK_CHANNEL_DESCRIPTORS];
@@ -47,6 +48,11 @@ static void make_host(void)
 	CHECK_EQ(mk_sender_claim(&host.lane, fd, NULL, NULL), 0);
 	host.producer = mk_object_reopen(fd);
 	close(fd);
+	fd = mk_object_create("machine:", (struct mk_object){.kind = MK_KIND_MACHINE, .size = sizeof(struct mk_machine)});
+	CHECK(fd >= 0);
+	CHECK_EQ(mk_object_seal(fd), 0);
+	host.page = mk_object_reopen(fd);
+	close(fd);
 }
 
 /* The environment of an instance, in the child that is to be one. @return where the manifest is */
@@ -66,9 +72,10 @@ static void tell_manifest(void)
 	int length = snprintf(text, sizeof(text),
 			      "{\"abi\":%u,\"id\":7,\"name\":\"web\",\"epoch\":3,\"memory\":65536,\"machine\":\"m\","
 			      "\"cmdline\":\"a=1 b\",\"cpus\":[0,1],\"image\":{\"kind\":\"native\"},\"core\":false,"
-			      "\"fd:control\":%d,\"fd:console_read\":%d,\"fd:lane\":%d,\"fd:bell\":%d}",
-			      MK_ABI_VERSION, dup(host.its_control), dup(host.console[0]), dup(host.producer),
-			      dup(host.bells[1]));
+			      "\"fd:control\":%d,\"fd:console_read\":%d,\"fd:machine\":%d,\"fd:lane\":%d,"
+			      "\"fd:bell\":%d}",
+			      MK_ABI_VERSION, dup(host.its_control), dup(host.console[0]), dup(host.page),
+			      dup(host.producer), dup(host.bells[1]));
 
 	name_manifest(text, (size_t)length);
 }
@@ -167,6 +174,7 @@ static void see_end(int64_t status)
 	close(host.bells[0]);
 	close(host.bells[1]);
 	close(host.producer);
+	close(host.page);
 }
 
 /* --- a peer of the instance ---------------------------------------------------------------------------------------- */

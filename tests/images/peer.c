@@ -172,8 +172,17 @@ int main(void)
 			result = atoi(rest);
 			free(words);
 			return mk_kernel_exit(k, result);
-		} else if (strcmp(verb, "crash") == 0) {
+		} else if (strcmp(verb, "crash") == 0 && !m.redelivered) {
 			crash();
+		} else if (strcmp(verb, "memory") == 0) {
+			void *memory;
+
+			if (mk_kernel_memory(k, rest, 4096, &memory) < 0) {
+				say_error(k, &m);
+			} else {
+				snprintf(text, sizeof(text), "%" PRIu64, ++*(uint64_t *)memory);
+				say(k, &m, text);
+			}
 		} else if (strcmp(verb, "param") == 0) {
 			const char *value = mk_kernel_param(k, rest);
 
