@@ -114,11 +114,11 @@ struct mk_kernel {
 	char *cmdline, *params; /* the second cut into names and values, each with a zero behind it */
 	const char *params_end;
 	struct data initrd, panic;
-	struct memory *memories; /* those that were asked for */
+	struct memory *memories;          /* those that were asked for */
 	const struct mk_machine *records; /* what the host says of everybody */
 	uint64_t records_size;
-	bool offered; /* successors of peers are there */
-	bool takes_over;         /* links of an incarnation before are handed to it first */
+	bool offered;    /* successors of peers are there */
+	bool takes_over; /* links of an incarnation before are handed to it first */
 	bool initrd_is_archive;
 	int control;              /* -1: there is no host at present */
 	uint64_t asked;           /* number of the last request to the host */
@@ -280,8 +280,8 @@ void mk_serve_document(struct mk_kernel *k, const struct mk_document *document, 
 
 /* Ask the host, and wait for its answer. @writer: the request, without its id and its end
  * @return 0: @ok is in k->text, @fds the caller's; -errno, with the host's words */
-int mk_ask(struct mk_kernel *k, struct mk_document_writer *writer, const int *given, unsigned given_count, uint64_t until,
-	   struct mk_document *ok, int *fds, unsigned *count);
+int mk_ask(struct mk_kernel *k, struct mk_document_writer *writer, const int *given, unsigned given_count,
+	   uint64_t until, struct mk_document *ok, int *fds, unsigned *count);
 
 /* Make a link of a half that faces its peer. @terms: link, peer, peer_name
  * @return its number, or -errno: nothing is left */

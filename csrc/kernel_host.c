@@ -38,10 +38,10 @@ int mk_join_link(struct mk_kernel *k, struct half *half, uint64_t capacity, cons
 	int result = link ? 0 : -ENOMEM;
 	int64_t peer = 0, epoch = 0;
 
-	if (!result && (mk_document_number(terms, "peer", &peer) || peer < 0 || peer > UINT32_MAX ||
-			mk_document_number(terms, "link", &link->host_number) ||
-			mk_document_number(terms, "peer_epoch", &epoch) ||
-			mk_document_string(terms, "peer_name", link->name, sizeof(link->name))))
+	if (!result &&
+	    (mk_document_number(terms, "peer", &peer) || peer < 0 || peer > UINT32_MAX ||
+	     mk_document_number(terms, "link", &link->host_number) || mk_document_number(terms, "peer_epoch", &epoch) ||
+	     mk_document_string(terms, "peer_name", link->name, sizeof(link->name))))
 		result = -EBADMSG;
 	if (result) {
 		mk_half_drop(half);
@@ -225,8 +225,9 @@ static int await_answer(struct mk_kernel *k, uint64_t until, struct mk_document 
 		if (result < 0) /* of a host that was killed, in a persistent machine, the next one is asked */
 			return result == -EPIPE && k->instances >= 0 ? -ECONNRESET : result;
 		if (result == 0) {
-			result = now >= until ? -ETIMEDOUT
-					      : mk_channel_wait(k->control, until == NO_END ? -1 : (int64_t)(until - now));
+			result = now >= until
+					 ? -ETIMEDOUT
+					 : mk_channel_wait(k->control, until == NO_END ? -1 : (int64_t)(until - now));
 			if (result == -ETIMEDOUT)
 				return mk_fail(k, result, "the host did not answer");
 			if (result)
@@ -280,7 +281,8 @@ int mk_kernel_connect(mk_kernel *k, const char *name, uint64_t capacity, int tim
 	int result;
 
 	if (capacity > MK_CAPACITY_MAX)
-		return mk_fail(k, -EINVAL, "a link has at most %llu bytes each way", (unsigned long long)MK_CAPACITY_MAX);
+		return mk_fail(k, -EINVAL, "a link has at most %llu bytes each way",
+			       (unsigned long long)MK_CAPACITY_MAX);
 	capacity = rounded(capacity ? capacity : CAPACITY);
 	result = mk_taken_over(k, name, capacity);
 	if (result > 0)

@@ -53,7 +53,8 @@ static int ask_for(struct mk_kernel *k, struct memory *memory, uint64_t size)
 	result = count == 1 && !mk_document_truth(&ok, "fresh", &fresh) ? map_memory(memory, fds[0], size) : -EPROTO;
 	for (unsigned i = 0; i < count; i++)
 		close(fds[i]);
-	return result ? mk_fail(k, result, "the memory %s cannot be mapped: %s", memory->name, strerror(-result)) : fresh;
+	return result ? mk_fail(k, result, "the memory %s cannot be mapped: %s", memory->name, strerror(-result))
+		      : fresh;
 }
 
 int mk_kernel_memory(mk_kernel *k, const char *name, uint64_t size, void **at)

@@ -11,11 +11,15 @@
 #include <unistd.h>
 
 #define HOST_SPEAKS_WITHIN_NS 1000000000u /* of a dead instance; then it is taken for gone */
-#define NEXT_HOST_WITHIN_NS 15000000000u /* the same while another host is about to take over */
+#define NEXT_HOST_WITHIN_NS 15000000000u  /* the same while another host is about to take over */
 #define CLOSED_ONLY_NS 50000000u /* a peer that has closed the link and lives after that has closed this link only */
 #define LOOK_EVERY_NS 1000000    /* at the host's page: it rings nobody for what it writes there */
 
-enum outlook { OVER, DUE, UNKNOWN };
+enum outlook {
+	OVER,
+	DUE,
+	UNKNOWN
+};
 
 static bool is_instance(const struct mk_kernel *k, const struct link *link)
 {
@@ -155,7 +159,8 @@ static void settle(struct mk_kernel *k, struct link *link)
 		put_back(k, link);
 	}
 	if (result) {
-		mk_kernel_log(k, 3, "the link to %s was lost: its successor is refused: %s", link->name, strerror(-result));
+		mk_kernel_log(k, 3, "the link to %s was lost: its successor is refused: %s", link->name,
+			      strerror(-result));
 		link->closing = true;
 		return;
 	}
@@ -213,8 +218,8 @@ bool mk_peer_goes_on(struct mk_kernel *k, struct link *link, bool wait)
 		pause_a_look();
 		mk_serve_host(k);
 	}
-	if (said == OVER || (said == UNKNOWN && (link->rx->end.hung_up ||
-						 mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED)))
+	if (said == OVER ||
+	    (said == UNKNOWN && (link->rx->end.hung_up || mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED)))
 		return false;
 	mk_expect_peer(k, link);
 	return !link->closing;

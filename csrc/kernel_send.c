@@ -18,8 +18,7 @@ static int put(struct mk_kernel *k, struct link *link, const struct mk_message *
 
 		if (mk_fate_changed(&link->tx->end))
 			mk_peer_changed(k, link, true);
-		result = link->closing ? -EPIPE
-				       : mk_send(link->tx, m->type, m->subtype, m->id, m->payload, m->length);
+		result = link->closing ? -EPIPE : mk_send(link->tx, m->type, m->subtype, m->id, m->payload, m->length);
 		if (result == 0)
 			return 0;
 		if (result == -EPIPE && mk_peer_goes_on(k, link, true)) {
@@ -202,4 +201,24 @@ const char *mk_kernel_peer(const mk_kernel *k, int number)
 	const struct link *link = mk_find_link(k, number);
 
 	return link ? link->name : NULL;
+}
+
+uint32_t mk_kernel_peer_id(const mk_kernel *k, int number)
+{
+	const struct link *link = mk_find_link(k, number);
+
+	return link ? link->peer : 0;
+}
+
+int mk_kernel_next_link(const mk_kernel *k, int number)
+{
+	int next = 0;
+
+	for (unsigned i = 0; i < k->link_count; i++) {
+		const struct link *link = k->links[i];
+
+		if (link->number > number && !link->closing && (!next || link->number < next))
+			next = link->number;
+	}
+	return next;
 }

@@ -12,7 +12,15 @@
 #define EPOCHS ((1u << (62 - COUNT_BITS)) - 1)
 
 /* What comes with "resume", in this order. */
-enum resumed_fd { PEER_PRODUCER, PEER_CONSUMER, OWN_PRODUCER, OWN_CONSUMER, SOCKET, PIDFD, RESUMED_FDS };
+enum resumed_fd {
+	PEER_PRODUCER,
+	PEER_CONSUMER,
+	OWN_PRODUCER,
+	OWN_CONSUMER,
+	SOCKET,
+	PIDFD,
+	RESUMED_FDS
+};
 
 /* Make a half that goes on where the predecessor's ends. All descriptors are gone then. @return 0 or -errno */
 static int succeed(struct mk_kernel *k, struct half *half, uint64_t capacity, const int *fds, int pidfd)

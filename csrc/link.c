@@ -192,5 +192,6 @@ void mk_drop_link(struct mk_kernel *k, struct link *link)
 	mk_link_free(link);
 	mk_status_unlink(k->status, counters);
 	length = mk_document_end(&w);
-	mk_channel_send(k->control, text, (size_t)length, NULL, 0, false); /* a host that does not look sees the process end */
+	mk_channel_send(k->control, text, (size_t)length, NULL, 0,
+			false); /* a host that does not look sees the process end */
 }

@@ -48,7 +48,8 @@ static void make_host(void)
 	CHECK_EQ(mk_sender_claim(&host.lane, fd, NULL, NULL), 0);
 	host.producer = mk_object_reopen(fd);
 	close(fd);
-	fd = mk_object_create("machine:", (struct mk_object){.kind = MK_KIND_MACHINE, .size = sizeof(struct mk_machine)});
+	fd = mk_object_create("machine:",
+			      (struct mk_object){.kind = MK_KIND_MACHINE, .size = sizeof(struct mk_machine)});
 	CHECK(fd >= 0);
 	CHECK_EQ(mk_object_seal(fd), 0);
 	host.page = mk_object_reopen(fd);

@@ -136,6 +136,12 @@ MK_API int mk_kernel_close(mk_kernel *k, int link);
 /* The name of the party at the other end, NULL: there is no such link. Valid as long as the link. */
 MK_API const char *mk_kernel_peer(const mk_kernel *k, int link);
 
+/* Its id: 1 to 511 an instance, from 512 a client; 0: there is no such link. */
+MK_API uint32_t mk_kernel_peer_id(const mk_kernel *k, int link);
+
+/* The open links, those of the incarnation before first: the number after @link; 0 begins, and ends. */
+MK_API int mk_kernel_next_link(const mk_kernel *k, int link);
+
 /* --- interrupts and timers -------------------------------------------------------------------------------------- */
 
 /* Interrupt the peer; never waits. IPIs of one vector coalesce: its handler learns how many there were.
