@@ -17,7 +17,7 @@ union control {
 	char room[CMSG_SPACE(MK_CHANNEL_DESCRIPTORS * sizeof(int))];
 };
 
-int mk_channel_send(int channel, const char *text, size_t length, const int *fds, unsigned count)
+int mk_channel_send(int channel, const char *text, size_t length, const int *fds, unsigned count, bool wait)
 {
 	union control control = {0};
 	struct iovec data = {.iov_base = (char *)(uintptr_t)text, .iov_len = length};
@@ -42,8 +42,11 @@ int mk_channel_send(int channel, const char *text, size_t length, const int *fds
 			return -EPIPE;
 		if (errno != EAGAIN && errno != EINTR)
 			return -errno;
-		if (errno == EAGAIN)
-			poll(&room, 1, -1);
+		if (errno == EINTR)
+			continue;
+		if (!wait)
+			return -EAGAIN;
+		poll(&room, 1, -1);
 	}
 }
 

@@ -432,6 +432,12 @@ void mk_document_put_seconds(struct mk_document_writer *w, const char *key, int6
 	put(w, digits, (size_t)length);
 }
 
+void mk_document_put_null(struct mk_document_writer *w, const char *key)
+{
+	put_key(w, key);
+	put(w, "null", 4);
+}
+
 void mk_document_open(struct mk_document_writer *w, const char *key)
 {
 	put_key(w, key);

@@ -112,6 +112,9 @@ static int meet_host(struct mk_kernel *k, int producer, int bell)
 	if (result)
 		return mk_refuse(result, "making the set of what is waited for: %s", strerror(-result));
 	mk_status_phase(k->status, MK_PHASE_MAPPED);
+	result = k->takes_over ? mk_take_over(k) : 0;
+	if (result)
+		return mk_refuse(result, "taking over links: %s", mk_kernel_error(k));
 	mk_status_phase(k->status, MK_PHASE_IMPORTED); /* with the execution */
 	mk_status_phase(k->status, MK_PHASE_ACTIVE);
 	mk_document_begin(&w, text, sizeof(text));
@@ -119,6 +122,27 @@ static int meet_host(struct mk_kernel *k, int producer, int bell)
 	mk_document_put_string(&w, "phase", "active");
 	result = mk_say(k, &w, NULL, 0);
 	return result ? mk_refuse(result, "telling the host: %s", strerror(-result)) : 0;
+}
+
+int mk_map_machine(struct mk_kernel *k, int fd)
+{
+	struct mk_object header;
+	uint32_t why;
+	void *base;
+	int result = mk_object_check(fd, MK_KIND_MACHINE, 1, &header, &why);
+
+	if (!result)
+		result = mk_object_map(fd, header.size, 0, &base);
+	close(fd);
+	if (result)
+		return result;
+	if (k->records) /* the last host's: links look at this one from now on */
+		mk_object_unmap((void *)(uintptr_t)k->records, k->records_size);
+	k->records = base;
+	k->records_size = header.size;
+	for (unsigned i = 0; i < k->link_count; i++)
+		mk_watch_peer(k, k->links[i]);
+	return 0;
 }
 
 static int attach(struct mk_kernel *k)
@@ -138,6 +162,9 @@ static int attach(struct mk_kernel *k)
 	snprintf(name, sizeof(name), "mk:%s", k->name);
 	mk_process_name(name);
 	setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe, but read by people */
+	result = mk_map_machine(k, given.machine);
+	if (result)
+		return mk_refuse(result, "mapping the machine's page: %s", strerror(-result));
 	result = make_pages(k, given.console);
 	return result ? result : meet_host(k, given.lane, given.bell);
 }
@@ -145,8 +172,8 @@ static int attach(struct mk_kernel *k)
 /* Give back all that there is so far. */
 static void let_go(struct mk_kernel *k)
 {
-	while (k->link_count)
-		mk_drop_link(k, k->links[0]);
+	for (unsigned i = 0; i < k->link_count; i++)
+		mk_link_leave(k->links[i]);
 	mk_wait_set_free(k->set);
 	mk_receiver_close(k->host);
 	for (unsigned i = 0; i < 3; i++)
@@ -158,9 +185,13 @@ static void let_go(struct mk_kernel *k)
 		close(k->instances);
 	if (k->pipe >= 0)
 		close(k->pipe);
+	if (k->image >= 0)
+		close(k->image);
 	mk_console_finish(k->console);
 	mk_unmap_data(&k->initrd);
 	mk_unmap_data(&k->panic);
+	mk_unmap_memories(k);
+	mk_object_unmap((void *)(uintptr_t)k->records, k->records_size);
 	mk_leave_crashes();
 	if (k->status)
 		mk_status_free(k->status);
@@ -185,7 +216,7 @@ mk_kernel *mk_kernel_attach(void)
 	k = calloc(1, sizeof(*k));
 	if (!k)
 		return NULL;
-	k->control = k->instances = k->pipe = k->fds[0] = k->fds[1] = k->fds[2] = -1;
+	k->control = k->instances = k->pipe = k->image = k->fds[0] = k->fds[1] = k->fds[2] = -1;
 	k->text = malloc(MK_CHANNEL_DOCUMENT);
 	result = k->text ? attach(k) : mk_refuse(-ENOMEM, "no memory for a document");
 	if (!result)
@@ -204,8 +235,6 @@ int mk_kernel_exit(mk_kernel *k, int status)
 
 	status &= 0xff;
 	mk_status_phase(k->status, MK_PHASE_ENDING);
-	while (k->link_count)
-		mk_drop_link(k, k->links[0]);
 	mk_document_begin(&w, text, sizeof(text));
 	mk_document_put_string(&w, "verb", "ended");
 	mk_document_put_string(&w, "reason", "returned");

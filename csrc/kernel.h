@@ -37,7 +37,17 @@ struct awaited {
 
 struct link {
 	int number;
+	int64_t host_number; /* by which the host knows it */
 	uint32_t peer;
+	uint64_t capacity;
+	uint64_t peer_epoch; /* which incarnation of it this link has to do with */
+	bool due;            /* that has ended, and another one is to come */
+	struct {
+		uint64_t epoch; /* 0: none is there */
+		int fds[3];     /* its producer, its consumer, a pidfd; those that an end has not gone on with yet */
+		bool lives;
+	} next;
+	bool inherited; /* an incarnation before this one had asked for it, and this one has not yet */
 	char name[NAME_SIZE];
 	struct mk_sender *tx;
 	struct mk_receiver *rx;
@@ -62,10 +72,16 @@ int mk_half_make(struct half *half, uint64_t capacity, uint32_t owner_id, uint64
 void mk_half_drop(struct half *half);
 
 /* Put the other party's half to this one. @fds: its producer, its consumer, this side of the socket pair, a pidfd; all
- * belong to the link from now on, whatever happens, and the half is gone. @return 0; -EPROTO; -errno */
-int mk_half_attach(struct half *half, const int fds[4], struct link *link);
+ * belong to the half from now on, whatever happens. @return 0; -EPROTO, -errno: the half is gone */
+int mk_half_attach(struct half *half, const int fds[4]);
+
+/* Make it the ends of a link; the half is gone. */
+void mk_half_join(struct half *half, struct link *link);
 
 void mk_link_free(struct link *link);
+
+/* The same without a word to the peer, who learns it from the end of the process, or goes on with a successor. */
+void mk_link_leave(struct link *link);
 
 /* --- kernel.c: the instance --------------------------------------------------------------------------------------- */
 
@@ -75,6 +91,14 @@ struct timer {
 	uint64_t due, period;
 	mk_timer_handler *handler;
 	void *context;
+};
+
+/* Named memory, mapped writable. */
+struct memory {
+	struct memory *next;
+	uint64_t size;
+	void *at;
+	char name[NAME_SIZE];
 };
 
 /* What the host has given, mapped. */
@@ -90,11 +114,17 @@ struct mk_kernel {
 	char *cmdline, *params; /* the second cut into names and values, each with a zero behind it */
 	const char *params_end;
 	struct data initrd, panic;
+	struct memory *memories;          /* those that were asked for */
+	const struct mk_machine *records; /* what the host says of everybody */
+	uint64_t records_size;
+	bool offered;    /* successors of peers are there */
+	bool takes_over; /* links of an incarnation before are handed to it first */
 	bool initrd_is_archive;
 	int control;              /* -1: there is no host at present */
 	uint64_t asked;           /* number of the last request to the host */
 	struct mk_receiver *host; /* NULL: there is none at present */
 	int instances;            /* in a persistent machine a directory of its; else -1, and the host's end is ours */
+	int image;                /* the sealed image, for the next host; else -1 */
 	int pipe;                 /* in a persistent machine the console's, for the next host */
 	unsigned looks;
 	uint64_t alone_since, next_try, pause; /* while there is no host */
@@ -120,6 +150,9 @@ struct mk_kernel {
 	char error[ERROR_SIZE];
 };
 
+/* Map what a host says of everybody, in place of what the last one did; the descriptor is gone then. @return 0 or -errno */
+int mk_map_machine(struct mk_kernel *k, int fd);
+
 /* Make the consumer object of a host lane: k->host, and k->fds[2]. @return 0 or -errno */
 int mk_make_host_lane(struct mk_kernel *k);
 
@@ -135,6 +168,7 @@ int mk_refuse(int code, const char *format, ...) __attribute__((format(printf, 2
 struct given {
 	int control; /* the control channel */
 	int console; /* the read end of its console's pipe; the other one is stdout and stderr */
+	int machine; /* what the host says of everybody */
 	int lane;    /* the producer object of the host lane */
 	int bell;    /* this side of its socket pair */
 };
@@ -196,10 +230,62 @@ void mk_run_timers(struct mk_kernel *k);
 /* When the next one is due; NO_END: there is none. */
 uint64_t mk_next_timer(const struct mk_kernel *k);
 
+/* --- kernel_takeover.c -------------------------------------------------------------------------------------------- */
+
+/* Go on with the links of the incarnation before, which the host hands over. @return 0; -EPIPE: the host is gone */
+int mk_take_over(struct mk_kernel *k);
+
+/* A link that was taken over, for who asks for what the incarnation before had asked for. @return its number, or 0 */
+int mk_taken_over(struct mk_kernel *k, const char *name, uint64_t capacity);
+
+/* --- kernel_peer.c ------------------------------------------------------------------------------------------------ */
+
+/* There is another host: tell it of all links. */
+void mk_face_peers(struct mk_kernel *k);
+
+/* Be told of what the host publishes of the peer after this: mk_fate_changed. */
+void mk_watch_peer(struct mk_kernel *k, struct link *link);
+
+/* The host has pushed a successor of a peer. The descriptors are gone then. */
+void mk_offer_successor(struct mk_kernel *k, const struct mk_document *document, const int *fds, unsigned count);
+void mk_drop_successor(struct link *link);
+
+/* The peer has ended, and another incarnation is due. */
+void mk_expect_peer(struct mk_kernel *k, struct link *link);
+
+/* After -EPIPE: whether the peer goes on, or is to. @wait for the host to say so, for a second at most. A wait set of the
+ * link alone is made anew by this. */
+bool mk_peer_goes_on(struct mk_kernel *k, struct link *link, bool wait);
+
+/* After mk_fate_changed: if that is a new incarnation, go on with it. Likewise. */
+void mk_peer_changed(struct mk_kernel *k, struct link *link, bool wait);
+
+/* Go on with all successors that are there. */
+void mk_settle_peers(struct mk_kernel *k);
+
+/* --- kernel_memory.c ---------------------------------------------------------------------------------------------- */
+
+void mk_unmap_memories(struct mk_kernel *k);
+
 /* --- kernel_host.c ------------------------------------------------------------------------------------------------ */
 
 /* What the host wants; a look at a page when it wants nothing. @return 0; -EPIPE: the host is gone; -EBADMSG */
 int mk_serve_host(struct mk_kernel *k);
+
+/* Take the next document. @return 1; 0: there is none; -EPIPE: the host is gone; -EBADMSG, -errno */
+int mk_take_document(struct mk_kernel *k, struct mk_document *document, int *fds, unsigned *count);
+
+/* Something that answers no request of ours; the descriptors are gone then. */
+void mk_serve_document(struct mk_kernel *k, const struct mk_document *document, const int *fds, unsigned count);
+
+/* Ask the host, and wait for its answer. @writer: the request, without its id and its end
+ * @return 0: @ok is in k->text, @fds the caller's; -errno, with the host's words */
+int mk_ask(struct mk_kernel *k, struct mk_document_writer *writer, const int *given, unsigned given_count,
+	   uint64_t until, struct mk_document *ok, int *fds, unsigned *count);
+
+/* Make a link of a half that faces its peer. @terms: link, peer, peer_name
+ * @return its number, or -errno: nothing is left */
+int mk_join_link(struct mk_kernel *k, struct half *half, uint64_t capacity, const struct mk_document *terms);
 
 /* Finish a document and put it on the control channel. What a host that was killed does not hear the next one knows.
  * @return 0 or -errno */

@@ -20,7 +20,7 @@ int mk_say(struct mk_kernel *k, struct mk_document_writer *writer, const int *fd
 	if (length < 0)
 		return length;
 	if (k->control >= 0)
-		result = mk_channel_send(k->control, writer->text, (size_t)length, fds, count);
+		result = mk_channel_send(k->control, writer->text, (size_t)length, fds, count, true);
 	return result == -EPIPE && k->instances >= 0 ? 0 : result;
 }
 
@@ -32,33 +32,46 @@ static void close_all(const int *fds, unsigned count)
 
 /* --- links ------------------------------------------------------------------------------------------------------ */
 
-/* Put a half to what the host sent with the terms of a link. @return the link's number, or -errno: nothing is left */
-static int complete(struct mk_kernel *k, struct half *half, uint64_t capacity, const struct mk_document *terms,
-		    const int *fds, unsigned count)
+int mk_join_link(struct mk_kernel *k, struct half *half, uint64_t capacity, const struct mk_document *terms)
 {
 	struct link *link = calloc(1, sizeof(*link));
-	int64_t peer = 0;
 	int result = link ? 0 : -ENOMEM;
+	int64_t peer = 0, epoch = 0;
 
-	if (!result && (count != 4 || mk_document_number(terms, "peer", &peer) || peer < 0 || peer > UINT32_MAX ||
-			mk_document_string(terms, "peer_name", link->name, sizeof(link->name))))
+	if (!result &&
+	    (mk_document_number(terms, "peer", &peer) || peer < 0 || peer > UINT32_MAX ||
+	     mk_document_number(terms, "link", &link->host_number) || mk_document_number(terms, "peer_epoch", &epoch) ||
+	     mk_document_string(terms, "peer_name", link->name, sizeof(link->name))))
 		result = -EBADMSG;
 	if (result) {
-		close_all(fds, count);
 		mk_half_drop(half);
 		free(link);
 		return result;
 	}
 	link->peer = (uint32_t)peer;
-	result = mk_half_attach(half, fds, link);
-	if (result) {
-		free(link);
-		return result;
-	}
+	link->peer_epoch = (uint64_t)epoch;
+	link->capacity = capacity;
+	mk_half_join(half, link);
+	mk_watch_peer(k, link);
 	link->counters = mk_status_link(k->status, link->peer, capacity);
 	link->rx->end.counters = link->rx->end.wait_counters = link->counters;
 	link->tx->end.counters = link->tx->end.wait_counters = link->counters;
 	return mk_keep_link(k, link);
+}
+
+/* Put a half to what the host sent with the terms of a link. @return the link's number, or -errno: nothing is left */
+static int complete(struct mk_kernel *k, struct half *half, uint64_t capacity, const struct mk_document *terms,
+		    const int *fds, unsigned count)
+{
+	int result;
+
+	if (count != 4) {
+		close_all(fds, count);
+		mk_half_drop(half);
+		return -EBADMSG;
+	}
+	result = mk_half_attach(half, fds);
+	return result ? result : mk_join_link(k, half, capacity, terms);
 }
 
 static void refuse_offer(struct mk_kernel *k, int64_t number, int error)
@@ -111,19 +124,21 @@ static void take_offer(struct mk_kernel *k, const struct mk_document *offer, con
 
 /* --- the control channel ------------------------------------------------------------------------------------------ */
 
-/* Something that answers no request of ours. */
-static void serve(struct mk_kernel *k, const struct mk_document *document, const int *fds, unsigned count)
+void mk_serve_document(struct mk_kernel *k, const struct mk_document *document, const int *fds, unsigned count)
 {
 	char push[16];
 
-	if (!mk_document_string(document, "push", push, sizeof(push)) && strcmp(push, "link") == 0)
+	if (mk_document_string(document, "push", push, sizeof(push)))
+		push[0] = 0;
+	if (strcmp(push, "link") == 0)
 		take_offer(k, document, fds, count);
+	else if (strcmp(push, "successor") == 0)
+		mk_offer_successor(k, document, fds, count);
 	else /* an answer to a request that was given up, or what this kernel does not know */
 		close_all(fds, count);
 }
 
-/* Take the next document. @return 1; 0: there is none; -EPIPE: the host is gone; -EBADMSG, -errno */
-static int take_document(struct mk_kernel *k, struct mk_document *document, int *fds, unsigned *count)
+int mk_take_document(struct mk_kernel *k, struct mk_document *document, int *fds, unsigned *count)
 {
 	int length = mk_channel_receive(k->control, k->text, fds, count);
 
@@ -165,9 +180,9 @@ int mk_serve_host(struct mk_kernel *k)
 	if (result != -EAGAIN && !look)
 		return result == -EPIPE ? mk_lose_host(k) : mk_fail(k, result, "the lane of the host is damaged");
 	do {
-		result = look ? take_document(k, &document, fds, &count) : 0;
+		result = look ? mk_take_document(k, &document, fds, &count) : 0;
 		if (result > 0)
-			serve(k, &document, fds, count);
+			mk_serve_document(k, &document, fds, count);
 	} while (result > 0);
 	return result == -EPIPE ? mk_lose_host(k) : result;
 }
@@ -196,19 +211,17 @@ static int failure(struct mk_kernel *k, const struct mk_document *error)
 }
 
 /* Wait for the answer to the last request; what the host sends meanwhile is served, since two that connect to each other
- * would wait for each other otherwise. @return as mk_kernel_connect; -ECONNRESET: there will be another host */
-static int await_answer(struct mk_kernel *k, struct half *half, uint64_t capacity, uint64_t until)
+ * would wait for each other otherwise. @return as mk_ask; -ECONNRESET: there will be another host */
+static int await_answer(struct mk_kernel *k, uint64_t until, struct mk_document *ok, int *fds, unsigned *count)
 {
-	struct mk_document document, part;
-	int fds[MK_CHANNEL_DESCRIPTORS];
-	unsigned count;
+	struct mk_document document, error;
 	int64_t answers;
 	int result;
 
 	for (;;) {
 		uint64_t now = mk_now();
 
-		result = take_document(k, &document, fds, &count);
+		result = mk_take_document(k, &document, fds, count);
 		if (result < 0) /* of a host that was killed, in a persistent machine, the next one is asked */
 			return result == -EPIPE && k->instances >= 0 ? -ECONNRESET : result;
 		if (result == 0) {
@@ -222,16 +235,28 @@ static int await_answer(struct mk_kernel *k, struct half *half, uint64_t capacit
 			continue;
 		}
 		if (mk_document_number(&document, "answer", &answers) || answers != (int64_t)k->asked) {
-			serve(k, &document, fds, count);
+			mk_serve_document(k, &document, fds, *count);
 			continue;
 		}
-		if (!mk_document_object(&document, "ok", &part))
-			return complete(k, half, capacity, &part, fds, count);
-		close_all(fds, count);
-		if (mk_document_object(&document, "failed", &part))
+		if (!mk_document_object(&document, "ok", ok))
+			return 0;
+		close_all(fds, *count);
+		if (mk_document_object(&document, "failed", &error))
 			return mk_fail(k, -EBADMSG, "the host answered neither yes nor no");
-		return failure(k, &part);
+		return failure(k, &error);
 	}
+}
+
+int mk_ask(struct mk_kernel *k, struct mk_document_writer *w, const int *given, unsigned given_count, uint64_t until,
+	   struct mk_document *ok, int *fds, unsigned *count)
+{
+	int result;
+
+	mk_document_put_number(w, "id", (int64_t)++k->asked);
+	result = mk_say(k, w, given, given_count);
+	if (result)
+		return mk_fail(k, result, "asking the host: %s", strerror(-result));
+	return await_answer(k, until == NO_END ? until : until + HOST_SAYS_IT_FIRST_NS, ok, fds, count);
 }
 
 static uint64_t rounded(uint64_t capacity)
@@ -248,7 +273,10 @@ int mk_kernel_connect(mk_kernel *k, const char *name, uint64_t capacity, int tim
 	int64_t within = timeout_ms < 0 ? LONG_MS : timeout_ms;
 	uint64_t until = mk_deadline(timeout_ms);
 	char text[1024];
+	int fds[MK_CHANNEL_DESCRIPTORS];
+	unsigned count;
 	struct mk_document_writer w;
+	struct mk_document terms;
 	struct half half;
 	int result;
 
@@ -256,6 +284,9 @@ int mk_kernel_connect(mk_kernel *k, const char *name, uint64_t capacity, int tim
 		return mk_fail(k, -EINVAL, "a link has at most %llu bytes each way",
 			       (unsigned long long)MK_CAPACITY_MAX);
 	capacity = rounded(capacity ? capacity : CAPACITY);
+	result = mk_taken_over(k, name, capacity);
+	if (result > 0)
+		return result;
 	result = mk_half_make(&half, capacity, k->id, k->epoch);
 	if (result)
 		return mk_fail(k, result, "making a link of %llu bytes each way: %s", (unsigned long long)capacity,
@@ -269,13 +300,12 @@ int mk_kernel_connect(mk_kernel *k, const char *name, uint64_t capacity, int tim
 		mk_document_put_string(&w, "to", name);
 		mk_document_put_number(&w, "capacity", (int64_t)capacity);
 		mk_document_put_seconds(&w, "timeout", within);
-		mk_document_put_number(&w, "id", (int64_t)++k->asked);
-		result = mk_say(k, &w, half.fds, 2);
-		if (!result)
-			result = await_answer(k, &half, capacity,
-					      until == NO_END ? until : until + HOST_SAYS_IT_FIRST_NS);
+		result = mk_ask(k, &w, half.fds, 2, until, &terms, fds, &count);
 	} while (result == -ECONNRESET && !mk_lose_host(k));
-	if (result < 0)
-		mk_half_drop(&half); /* what was put to a link is the half's no more */
-	return result;
+	if (result) {
+		mk_half_drop(&half);
+		return result;
+	}
+	result = complete(k, &half, capacity, &terms, fds, count);
+	return result < 0 ? mk_fail(k, result, "the link to %s was refused: %s", name, strerror(-result)) : result;
 }

@@ -25,7 +25,7 @@ const char *mk_kernel_machine(const mk_kernel *k)
 	return k->machine;
 }
 
-uint64_t mk_kernel_memory(const mk_kernel *k)
+uint64_t mk_kernel_budget(const mk_kernel *k)
 {
 	return k->memory;
 }

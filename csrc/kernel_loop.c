@@ -97,9 +97,15 @@ static struct kept *copy_of(const struct mk_message *message)
 static int look(struct mk_kernel *k, struct link *link, struct mk_message *message)
 {
 	struct mk_receiver *rx = link->rx;
-	uint64_t at = rx->next;
-	int result = mk_peek(rx, message);
+	uint64_t at;
+	int result;
 
+	if (mk_fate_changed(&rx->end))
+		mk_peer_changed(k, link, false);
+	at = rx->next;
+	result = mk_peek(rx, message);
+	if (result == -EPIPE && mk_peer_goes_on(k, link, false))
+		return 1;
 	if (rx->ipi_served != at + 1 && mk_ipi_waiting(rx)) {
 		if (!result) { /* a handler may take it, in a request of its own */
 			rx->next = at;
@@ -112,6 +118,7 @@ static int look(struct mk_kernel *k, struct link *link, struct mk_message *messa
 	}
 	message->sender = link->peer;
 	message->link = link->number;
+	message->redelivered = !result && mk_redelivered(rx);
 	return result;
 }
 
@@ -138,14 +145,21 @@ static int sort(struct link *link, const struct mk_message *message)
 	return 0;
 }
 
+/* Whether a look is worth its while. */
+static bool has_news(struct link *link)
+{
+	return mk_end_ready(&link->rx->end) || mk_fate_changed(&link->rx->end);
+}
+
 int mk_sort_one(struct mk_kernel *k, struct link *link)
 {
 	struct mk_message message;
-	uint64_t at = link->rx->next;
+	uint64_t at;
 	int result;
 
-	if (!mk_end_ready(&link->rx->end))
+	if (!has_news(link))
 		return 0;
+	at = link->rx->next;
 	result = look(k, link, &message);
 	if (result)
 		return result == -EAGAIN ? 0 : result;
@@ -168,6 +182,7 @@ static void let_go(struct mk_kernel *k)
 	k->held = NULL;
 	free(k->delivered);
 	k->delivered = NULL;
+	mk_settle_peers(k);
 }
 
 /* The next message of one link. @return 1; 0: there is none; -EPIPE, -EBADMSG */
@@ -185,7 +200,7 @@ static int take_from(struct mk_kernel *k, struct link *link, struct mk_message *
 			*message = kept->message;
 			return 1;
 		}
-		if (!mk_end_ready(&link->rx->end))
+		if (!has_news(link))
 			return 0;
 		result = look(k, link, message);
 		if (result < 0)

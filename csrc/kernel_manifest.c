@@ -88,6 +88,8 @@ static int read_identity(struct mk_kernel *k, struct mk_document *manifest, int 
 	    mk_document_string(manifest, "machine", k->machine, sizeof(k->machine)) ||
 	    mk_document_string(manifest, "cmdline", k->cmdline, (size_t)length + 1))
 		return mk_refuse(-EPROTO, "the manifest lacks who this instance is");
+	if (mk_document_truth(manifest, "takes_over", &k->takes_over))
+		k->takes_over = false;
 	k->id = (uint32_t)id;
 	k->epoch = (uint64_t)epoch;
 	k->memory = (uint64_t)memory;
@@ -104,6 +106,11 @@ static int take_extras(struct mk_kernel *k, const struct mk_document *manifest)
 	bool dumpable;
 
 	k->instances = find_descriptor(manifest, "instances");
+	k->image = find_descriptor(manifest, "image");
+	if (k->instances < 0 && k->image >= 0) { /* it runs already, and no other host will want it */
+		close(k->image);
+		k->image = -1;
+	}
 	if (file >= 0 || directory >= 0) {
 		result = mk_map_data(&k->initrd, file >= 0 ? file : directory);
 		k->initrd_is_archive = file < 0;
@@ -140,9 +147,10 @@ int mk_read_manifest(struct mk_kernel *k, struct given *given)
 		return length;
 	given->control = descriptor(&manifest, "control");
 	given->console = descriptor(&manifest, "console_read");
+	given->machine = descriptor(&manifest, "machine");
 	given->lane = descriptor(&manifest, "lane");
 	given->bell = descriptor(&manifest, "bell");
-	if (given->control < 0 || given->console < 0 || given->lane < 0 || given->bell < 0)
+	if (given->control < 0 || given->console < 0 || given->machine < 0 || given->lane < 0 || given->bell < 0)
 		return -EPROTO;
 	return take_extras(k, &manifest);
 }

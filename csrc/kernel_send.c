@@ -13,12 +13,21 @@
 static int put(struct mk_kernel *k, struct link *link, const struct mk_message *m, uint64_t until)
 {
 	for (;;) {
-		uint64_t now;
-		int result = mk_send(link->tx, m->type, m->subtype, m->id, m->payload, m->length);
+		uint64_t now, head = link->tx->head;
+		int result;
 
+		if (mk_fate_changed(&link->tx->end))
+			mk_peer_changed(k, link, true);
+		result = link->closing ? -EPIPE : mk_send(link->tx, m->type, m->subtype, m->id, m->payload, m->length);
 		if (result == 0)
 			return 0;
+		if (result == -EPIPE && mk_peer_goes_on(k, link, true)) {
+			if (link->tx->head != head) /* it lies there for the one that comes */
+				return 0;
+			continue;
+		}
 		if (result == -EAGAIN) {
+			mk_count(&link->tx->end.counters->stalls, 1);
 			now = until == NO_END ? 0 : mk_now();
 			result = now >= until ? -ETIMEDOUT
 					      : mk_wait(&link->tx->end, until == NO_END ? -1 : (int64_t)(until - now));
@@ -86,7 +95,11 @@ int mk_kernel_ipi(mk_kernel *k, int number, unsigned vector)
 
 	if (!link)
 		return code;
-	code = mk_ipi_raise(link->tx, vector);
+	if (mk_fate_changed(&link->tx->end))
+		mk_peer_changed(k, link, true);
+	if (link->tx->end.stop == -EPIPE)
+		mk_peer_goes_on(k, link, true);
+	code = link->tx->end.stop ? link->tx->end.stop : mk_ipi_raise(link->tx, vector);
 	if (code)
 		return mk_fail(k, code, "cannot interrupt %s by vector %u (0 to %u): %s", link->name, vector,
 			       MK_VECTORS - 1, strerror(-code));
@@ -130,7 +143,7 @@ static int await_reply(struct mk_kernel *k, struct link *link, struct awaited *a
 			return mk_fail(k, result, "waiting for the reply of %s: %s", link->name, strerror(-result));
 		if (until != NO_END && mk_now() >= until)
 			return mk_fail(k, -ETIMEDOUT, "%s did not reply in time", link->name);
-		pair = pair_of(k, link); /* another one when there is another host */
+		pair = pair_of(k, link); /* another one when there is another host, or another of the peer */
 		if (!pair)
 			return mk_fail(k, -ENOMEM, "no memory, or no descriptor, to wait for %s", link->name);
 		result = mk_doze(k, pair, until);
@@ -188,4 +201,24 @@ const char *mk_kernel_peer(const mk_kernel *k, int number)
 	const struct link *link = mk_find_link(k, number);
 
 	return link ? link->name : NULL;
+}
+
+uint32_t mk_kernel_peer_id(const mk_kernel *k, int number)
+{
+	const struct link *link = mk_find_link(k, number);
+
+	return link ? link->peer : 0;
+}
+
+int mk_kernel_next_link(const mk_kernel *k, int number)
+{
+	int next = 0;
+
+	for (unsigned i = 0; i < k->link_count; i++) {
+		const struct link *link = k->links[i];
+
+		if (link->number > number && !link->closing && (!next || link->number < next))
+			next = link->number;
+	}
+	return next;
 }

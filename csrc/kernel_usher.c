@@ -93,16 +93,12 @@ static int connect_to_host(const struct mk_kernel *k)
 static int introduce(struct mk_kernel *k, int host)
 {
 	char text[256];
-	int image = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), result;
 	int length = snprintf(text, sizeof(text),
 			      "{\"verb\":\"adopt\",\"id\":0,\"protocol\":%d,\"instance\":%" PRIu32 ",\"epoch\":%" PRIu64
 			      ",\"names\":[%s]}",
-			      MK_PROTOCOL, k->id, k->epoch, image < 0 ? "" : "\"image\"");
+			      MK_PROTOCOL, k->id, k->epoch, k->image < 0 ? "" : "\"image\"");
 
-	result = mk_channel_send(host, text, (size_t)length, &image, image >= 0);
-	if (image >= 0)
-		close(image);
-	return result;
+	return mk_channel_send(host, text, (size_t)length, &k->image, k->image >= 0, true);
 }
 
 /* What a host answers. @return 0, and the descriptors; -errno: not now */
@@ -135,18 +131,19 @@ static int move_in(struct mk_kernel *k, const int *fds)
 	uint32_t why;
 	int result, pages[4];
 
-	close(fds[MACHINE]); /* a native instance reads none */
 	k->control = fds[CONTROL];
 	close(k->fds[2]);
 	k->fds[2] = -1;
-	result = mk_make_host_lane(k);
+	result = mk_map_machine(k, fds[MACHINE]);
+	if (!result)
+		result = mk_make_host_lane(k);
 	memcpy(pages, k->fds, sizeof(k->fds));
 	pages[3] = k->pipe;
 	if (!result) {
 		mk_document_begin(&w, text, sizeof(text));
 		mk_document_put_string(&w, "verb", "hello");
 		mk_document_put_number(&w, "epoch", (int64_t)k->epoch);
-		result = mk_channel_send(k->control, text, (size_t)mk_document_end(&w), pages, 4);
+		result = mk_channel_send(k->control, text, (size_t)mk_document_end(&w), pages, 4, true);
 	}
 	if (!result)
 		result = mk_receiver_attach(k->host, fds[PRODUCER], 1, fds[BELL], -1, &why);
@@ -159,6 +156,7 @@ static int move_in(struct mk_kernel *k, const int *fds)
 	}
 	if (!result) {
 		forget_pairs(k);
+		mk_face_peers(k);
 		return 0;
 	}
 	mk_receiver_close(k->host);

@@ -61,13 +61,14 @@ void mk_half_drop(struct half *half)
 	close_all(half->fds, 2);
 }
 
-int mk_half_attach(struct half *half, const int fds[4], struct link *link)
+int mk_half_attach(struct half *half, const int fds[4])
 {
 	/* One of each for either end. */
-	int both[4] = {fds[2], fds[3], fcntl(fds[2], F_DUPFD_CLOEXEC, 0), fcntl(fds[3], F_DUPFD_CLOEXEC, 0)};
+	int both[4] = {fds[2], fds[3], fcntl(fds[2], F_DUPFD_CLOEXEC, 0),
+		       fds[3] < 0 ? -1 : fcntl(fds[3], F_DUPFD_CLOEXEC, 0)};
 	int objects[2] = {fds[0], fds[1]};
 	uint32_t why;
-	int result = both[2] < 0 || both[3] < 0 ? -errno : 0;
+	int result = both[2] < 0 || (both[3] < 0 && fds[3] >= 0) ? -errno : 0;
 
 	if (!result) {
 		result = mk_receiver_attach(half->rx, objects[0], 1, both[0], both[1], &why);
@@ -81,19 +82,40 @@ int mk_half_attach(struct half *half, const int fds[4], struct link *link)
 	}
 	close_all(both, 4);
 	close_all(objects, 2);
-	if (!result) {
-		link->tx = half->tx;
-		link->rx = half->rx;
-		link->last = &link->first;
-		half->tx = NULL;
-		half->rx = NULL;
-	}
-	mk_half_drop(half);
+	if (result)
+		mk_half_drop(half);
 	return result;
+}
+
+void mk_half_join(struct half *half, struct link *link)
+{
+	link->tx = half->tx;
+	link->rx = half->rx;
+	link->last = &link->first;
+	link->next.fds[0] = link->next.fds[1] = link->next.fds[2] = -1;
+	half->tx = NULL;
+	half->rx = NULL;
+	mk_half_drop(half);
+}
+
+/* Use an end no more, but do not say that it is closed. */
+static void leave(struct mk_end *end)
+{
+	mk_object_unmap(end->own_map, end->own_map_size);
+	mk_object_unmap(end->peer_map, end->peer_map_size);
+	end->own_map = end->peer_map = NULL;
+}
+
+void mk_link_leave(struct link *link)
+{
+	leave(&link->rx->end);
+	leave(&link->tx->end);
+	mk_link_free(link);
 }
 
 void mk_link_free(struct link *link)
 {
+	mk_drop_successor(link);
 	mk_wait_set_free(link->pair);
 	mk_receiver_close(link->rx);
 	mk_sender_close(link->tx);
@@ -154,6 +176,9 @@ int mk_keep_link(struct mk_kernel *k, struct link *link)
 void mk_drop_link(struct mk_kernel *k, struct link *link)
 {
 	struct mk_counters *counters = link->counters;
+	struct mk_document_writer w;
+	char text[64];
+	int length;
 
 	if (k->held == link)
 		k->held = NULL;
@@ -161,6 +186,12 @@ void mk_drop_link(struct mk_kernel *k, struct link *link)
 		if (k->links[i] == link)
 			k->links[i] = k->links[--k->link_count];
 	mk_wait_set_remove(k->set, &link->rx->end);
+	mk_document_begin(&w, text, sizeof(text));
+	mk_document_put_string(&w, "verb", "unlink");
+	mk_document_put_number(&w, "link", link->host_number);
 	mk_link_free(link);
 	mk_status_unlink(k->status, counters);
+	length = mk_document_end(&w);
+	mk_channel_send(k->control, text, (size_t)length, NULL, 0,
+			false); /* a host that does not look sees the process end */
 }

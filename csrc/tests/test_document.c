@@ -287,8 +287,8 @@ static void a_document_arrives_whole_with_its_descriptors(void)
 	CHECK_EQ(pipe2(pipes, O_CLOEXEC), 0);
 	CHECK_EQ(receive(&c), -EAGAIN);
 	CHECK_EQ(mk_channel_wait(c.ends[1], 0), -ETIMEDOUT);
-	CHECK_EQ(mk_channel_send(c.ends[0], "{}", 2, &pipes[1], 1), 0);
-	CHECK_EQ(mk_channel_send(c.ends[0], "{\"a\":1}", 7, NULL, 0), 0);
+	CHECK_EQ(mk_channel_send(c.ends[0], "{}", 2, &pipes[1], 1, true), 0);
+	CHECK_EQ(mk_channel_send(c.ends[0], "{\"a\":1}", 7, NULL, 0, true), 0);
 	CHECK_EQ(mk_channel_wait(c.ends[1], -1), 0);
 	CHECK_EQ(receive(&c), 2);
 	CHECK_EQ(c.count, 1);
@@ -308,12 +308,12 @@ static void an_end_is_told_after_what_was_sent(void)
 	static struct channel c;
 
 	open_channel(&c);
-	CHECK_EQ(mk_channel_send(c.ends[1], "{}", 2, NULL, 0), 0); /* which the other never reads */
-	CHECK_EQ(mk_channel_send(c.ends[0], "{}", 2, NULL, 0), 0);
+	CHECK_EQ(mk_channel_send(c.ends[1], "{}", 2, NULL, 0, true), 0); /* which the other never reads */
+	CHECK_EQ(mk_channel_send(c.ends[0], "{}", 2, NULL, 0, true), 0);
 	close(c.ends[0]);
 	CHECK_EQ(receive(&c), 2);
 	CHECK_EQ(receive(&c), -EPIPE);
-	CHECK_EQ(mk_channel_send(c.ends[1], "{}", 2, NULL, 0), -EPIPE);
+	CHECK_EQ(mk_channel_send(c.ends[1], "{}", 2, NULL, 0, true), -EPIPE);
 	close(c.ends[1]);
 }
 
@@ -343,8 +343,8 @@ static void what_is_too_much_is_dropped(void)
 	CHECK_EQ(c.count, 0);
 	CHECK_EQ(send(c.ends[0], large, sizeof(large), 0), sizeof(large));
 	CHECK_EQ(receive(&c), -EBADMSG);
-	CHECK_EQ(mk_channel_send(c.ends[0], large, sizeof(large), NULL, 0), -EMSGSIZE);
-	CHECK_EQ(mk_channel_send(c.ends[0], "{}", 2, NULL, 0), 0);
+	CHECK_EQ(mk_channel_send(c.ends[0], large, sizeof(large), NULL, 0, true), -EMSGSIZE);
+	CHECK_EQ(mk_channel_send(c.ends[0], "{}", 2, NULL, 0, true), 0);
 	CHECK_EQ(receive(&c), 2);
 	CHECK_EQ(open_descriptors(), before);
 	close_channel(&c);

@@ -322,7 +322,7 @@ class Lifecycle:
         await self._zygote.ready()
         run = self.incarnation(instance, instance.epoch + 1, until)
         run.by_policy, run.crashed = by_policy, crashed
-        run.takes_over = instance.due and loaded.image.kind != "native"
+        run.takes_over = instance.due
         instance.run = run
         instance.epoch += 1
         instance.claimed_ns = time.monotonic_ns()
@@ -353,8 +353,6 @@ class Lifecycle:
         if run.takes_over:
             self._links.hand_over(run, instance.name)
             self.let_go_on(instance, run)
-        elif instance.due:  # native images do not take links over yet
-            self._links.left(instance.id)
 
     def let_go_on(self, instance: Instance, run: Incarnation) -> None:
         """Have a successor go on once it has answered for all links: its peers have been told of it by then.

@@ -7,6 +7,7 @@ import mmap
 import os
 import re
 import resource
+import shutil
 from pathlib import Path
 
 from .attempt import Answer, Refused, Status, call, checked, error_name
@@ -131,6 +132,27 @@ def transparent_huge_pages() -> Answer:
     return Answer(Status.OK if mapped else Status.MISSING, text)
 
 
+def execution() -> Answer:
+    """A sealed copy of a program can be executed."""
+    from multikernel.image import sealed
+
+    program = shutil.which("true")
+    if program is None:
+        return Answer(Status.LIMITED, "there is no program `true` to try it with")
+    with call("memfd_create(MFD_EXEC), F_ADD_SEALS"):
+        copy = sealed.seal(Path(program).read_bytes(), "image:doctor", executable=True)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.execve(copy, ["true"], {})
+        except OSError as error:
+            os._exit(error.errno or 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status:
+        return Answer(Status.MISSING, f"execveat of a sealed memory object: {error_name(status)}")
+    return Answer(Status.OK, f"a sealed copy of {program} ran")
+
+
 MEMORY_FACILITIES = (
     Facility(
         "seals",
@@ -140,6 +162,13 @@ MEMORY_FACILITIES = (
         remedy="Linux 5.1 or newer has it; a seccomp filter or a very old container runtime may refuse it; /proc must "
         "be mounted",
         needed=True,
+    ),
+    Facility(
+        "execution",
+        "seal a program in a memfd, and execute it",
+        execution,
+        cost="no native image boots; those of Python do",
+        remedy="sysctl vm.memfd_noexec=0 or 1, as root",
     ),
     Facility(
         "futex",

@@ -138,7 +138,7 @@ int main(void)
 			rest = verb + strlen(verb);
 		if (strcmp(verb, "who") == 0) {
 			snprintf(text, sizeof(text), "%u %s %" PRIu64 " %" PRIu64 " %s", mk_kernel_id(k), mk_kernel_name(k),
-				 mk_kernel_epoch(k), mk_kernel_memory(k), mk_kernel_cmdline(k));
+				 mk_kernel_epoch(k), mk_kernel_budget(k), mk_kernel_cmdline(k));
 			say(k, &m, text);
 		} else if (strcmp(verb, "counts") == 0) {
 			for (unsigned v = 0; v < 64; v++)
@@ -172,8 +172,17 @@ int main(void)
 			result = atoi(rest);
 			free(words);
 			return mk_kernel_exit(k, result);
-		} else if (strcmp(verb, "crash") == 0) {
+		} else if (strcmp(verb, "crash") == 0 && !m.redelivered) {
 			crash();
+		} else if (strcmp(verb, "memory") == 0) {
+			void *memory;
+
+			if (mk_kernel_memory(k, rest, 4096, &memory) < 0) {
+				say_error(k, &m);
+			} else {
+				snprintf(text, sizeof(text), "%" PRIu64, ++*(uint64_t *)memory);
+				say(k, &m, text);
+			}
 		} else if (strcmp(verb, "param") == 0) {
 			const char *value = mk_kernel_param(k, rest);
 

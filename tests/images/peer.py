@@ -59,8 +59,12 @@ def main(kernel: Kernel) -> int:
             message.reply(b"printed")
         elif verb == "exit":
             return int(rest)
-        elif verb == "crash":
+        elif verb == "crash" and not message.redelivered:
             os.kill(os.getpid(), signal.SIGSEGV)
+        elif verb == "memory":
+            memory = kernel.memory(rest, 4096).cast("Q")
+            memory[0] += 1
+            message.reply(b"%d" % memory[0])
         elif verb != "silence":
             message.reply(message.payload, type=message.type, subtype=message.subtype)
     return 0

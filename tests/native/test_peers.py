@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -44,8 +45,8 @@ def start(machine, images, cpus) -> Iterator[Callable[..., mk.Instance]]:
     """Boot an instance of a kind; it is gone after the test."""
     made: list[mk.Instance] = []
 
-    def start(kind: str, name: str = "web", cmdline: str = "") -> mk.Instance:
-        instance = machine.create(name, cpus=[cpus[0]], memory="16M", exclusive=False)
+    def start(kind: str, name: str = "web", cmdline: str = "", **policy: object) -> mk.Instance:
+        instance = machine.create(name, cpus=[cpus[0]], memory="16M", exclusive=False, **policy)
         made.append(instance)
         instance.load(images[kind], cmdline=cmdline)
         instance.boot(timeout=PATIENCE)
@@ -53,7 +54,7 @@ def start(machine, images, cpus) -> Iterator[Callable[..., mk.Instance]]:
 
     yield start
     for instance in made:
-        if instance.state == "active":
+        with contextlib.suppress(mk.StateError):  # nothing of it runs
             instance.kill()
         machine.delete(instance.name)
 
@@ -152,6 +153,45 @@ def test_a_client_that_leaves_is_forgotten_and_others_are_served(machine, web, l
     while "\nLinks:\t1\n" not in machine.proc["instances/web/status"]:  # it hears of the last close in its own time
         assert ask(link, "hello") == "hello"
         assert time.monotonic() < deadline
+
+
+def test_its_links_go_on_over_a_reboot(link, web):
+    for epoch in (1, 2, 3):
+        assert ask(link, "who").split()[2] == str(epoch)
+        link.send(b"first")  # what it answers to this is still there after the reboot
+        web.reboot(timeout=PATIENCE)
+        received = [link.recv(timeout=PATIENCE).payload for _ in range(3)]
+        assert received == [b"one", b"two", b"three"]
+
+
+def test_what_it_died_of_comes_again_and_says_so(machine, start, kind):
+    web = start(kind, restart=mk.Restart("always", delay=0.0))
+    with machine.connect("web", capacity="64K") as link:
+        link.send(b"crash")
+        link.send(b"after it")
+        assert link.recv(timeout=PATIENCE).payload == b"crash"  # by the next one, which echoes it
+        assert link.recv(timeout=PATIENCE).payload == b"after it"
+    assert web.epoch == 2
+
+
+@pytest.mark.parametrize("other", ["native", "python"])
+def test_it_gets_the_link_again_that_the_one_before_had_asked_for(machine, start, kind, other):
+    a = start(kind, "a")
+    start(other, "b")
+    with machine.connect("a") as link:
+        for _ in range(3):
+            assert ask(link, "ask b who").split()[1:3] == ["b", "1"]
+            assert "\nLinks:\t2\n" in machine.proc["instances/a/status"]
+            a.reboot(timeout=PATIENCE)
+
+
+def test_named_memory_outlives_it(link, web):
+    assert [ask(link, "memory table") for _ in range(3)] == ["1", "2", "3"]
+    assert ask(link, "memory other") == "1"
+    web.reboot(timeout=PATIENCE)
+    assert ask(link, "memory table") == "4"
+    web.halt(timeout=PATIENCE)
+    web.boot(timeout=PATIENCE)
 
 
 def test_its_status_page_counts_what_it_did(link, machine):

@@ -44,7 +44,7 @@ def test_every_facility_is_tried_once_and_answers(report):
 @pytest.mark.parametrize(
     "name",
     ["membarrier", "futex_waitv", "seals", "cgroups", "realtime", "hugetlb", "fuse", "pidfd", "mlock", "landlock",
-     "user_namespaces", "cpus", "isolated_cpus", "perf", "thp", "futex"],
+     "user_namespaces", "cpus", "execution", "isolated_cpus", "perf", "thp", "futex"],
 )  # fmt: skip
 def test_what_users_were_promised_is_among_them(report, name):
     find(report, name)
@@ -151,6 +151,12 @@ def test_one_cpu_is_limited_and_named(cpus):
     assert answer.status is Status.LIMITED
     assert answer.text.startswith("1 of ")
     assert f"({cpus[-1]})" in answer.text
+
+
+def test_execution_is_not_claimed_where_there_is_nothing_to_try_it_with(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    answer = attempt.attempt(memory_facilities.execution, seconds=5)
+    assert (answer.status, answer.text) == (Status.LIMITED, "there is no program `true` to try it with")
 
 
 def test_a_run_directory_that_cannot_be_had_ends_the_command_with_77():

@@ -5,14 +5,17 @@
 #ifndef MULTIKERNEL_CHANNEL_H
 #define MULTIKERNEL_CHANNEL_H
 
+#include <stdbool.h>
+
 #include "multikernel/memory.h"
 
 #define MK_CHANNEL_DOCUMENT 65536u /* most bytes of one document */
 #define MK_CHANNEL_DESCRIPTORS 16u /* most descriptors with one. Even: room for an odd number lets one more in */
 
-/* Send one document, whole, with copies of @count descriptors. Waits, without limit, while the other side has not read
- * what is under way. @return 0; -EPIPE: the other side is gone; -EMSGSIZE; -EBADF, -ETOOMANYREFS ... */
-MK_API int mk_channel_send(int channel, const char *text, size_t length, const int *fds, unsigned count);
+/* Send one document, whole, with copies of @count descriptors.
+ * @param wait  without limit, while the other side has not read what is under way
+ * @return 0; -EAGAIN: it would have to wait; -EPIPE: the other side is gone; -EMSGSIZE; -EBADF, -ETOOMANYREFS ... */
+MK_API int mk_channel_send(int channel, const char *text, size_t length, const int *fds, unsigned count, bool wait);
 
 /* Take the next document, if one is there; never waits.
  * @param text   MK_CHANNEL_DOCUMENT bytes

@@ -49,7 +49,8 @@ MK_API void mk_document_begin(struct mk_document_writer *writer, char *text, siz
 MK_API void mk_document_put_string(struct mk_document_writer *writer, const char *key, const char *value);
 MK_API void mk_document_put_number(struct mk_document_writer *writer, const char *key, int64_t value);
 MK_API void mk_document_put_seconds(struct mk_document_writer *writer, const char *key,
-				    int64_t milliseconds);                        /* >= 0 */
+				    int64_t milliseconds); /* >= 0 */
+MK_API void mk_document_put_null(struct mk_document_writer *writer, const char *key);
 MK_API void mk_document_open(struct mk_document_writer *writer, const char *key); /* an object within */
 MK_API void mk_document_close(struct mk_document_writer *writer);
 

@@ -51,7 +51,8 @@ typedef struct mk_kernel mk_kernel;
  * @return NULL: errno says why (ENOENT: this program was not booted as an image), mk_kernel_error(NULL) in words */
 MK_API mk_kernel *mk_kernel_attach(void);
 
-/* The end: close the links, tell the host, let everything go. `return mk_kernel_exit(k, status);` ends main.
+/* The end: tell the host, let everything go. `return mk_kernel_exit(k, status);` ends main. Links are not closed by it:
+ * an incarnation that follows goes on with them, and if none does, peers see them closed.
  * @param status  0 to 255; what is not 0 makes it a failed instance
  * @return status, as an exit status has it */
 MK_API int mk_kernel_exit(mk_kernel *k, int status);
@@ -68,7 +69,7 @@ MK_API uint32_t mk_kernel_id(const mk_kernel *k); /* 1 to 511 */
 MK_API const char *mk_kernel_name(const mk_kernel *k);
 MK_API uint64_t mk_kernel_epoch(const mk_kernel *k); /* which incarnation this is, from 1 up */
 MK_API const char *mk_kernel_machine(const mk_kernel *k);
-MK_API uint64_t mk_kernel_memory(const mk_kernel *k);     /* its budget, bytes */
+MK_API uint64_t mk_kernel_budget(const mk_kernel *k);     /* of memory, bytes */
 MK_API const char *mk_kernel_cmdline(const mk_kernel *k); /* what `load` was given for it */
 
 /* One parameter of the command line: `port=80 name="two words" verbose`. The last counts.
@@ -84,6 +85,13 @@ MK_API const void *mk_kernel_initrd(const mk_kernel *k, const char *path, size_t
 /* In a crash image: the report of the incarnation in whose place it runs, a JSON object (multikernel/kernel/panic.py).
  * @return NULL: this is none. Valid until mk_kernel_exit */
 MK_API const char *mk_kernel_panic(const mk_kernel *k, size_t *length);
+
+/* Named memory, writable: private state that outlives incarnations, for who follows this one. Made all zero when it is
+ * asked for first; asking again gives the same.
+ * @param size  bytes, rounded up to whole pages
+ * @return 1: it was made now; 0: an incarnation before has left it, or it was asked for already; -ENOSPC: another size, or
+ *         no room for it; -EINVAL, -ENOMEM. Valid until mk_kernel_exit */
+MK_API int mk_kernel_memory(mk_kernel *k, const char *name, uint64_t size, void **memory);
 
 /* --- messages --------------------------------------------------------------------------------------------------- */
 
@@ -114,7 +122,8 @@ MK_API int mk_kernel_request(mk_kernel *k, int link, uint16_t type, uint16_t sub
 
 /* --- links ------------------------------------------------------------------------------------------------------ */
 
-/* A link to another instance of this machine. Its messages, too, come out of mk_kernel_next. Links that others ask for
+/* A link to another instance of this machine. Who asks for what the incarnation before had asked for, with the same
+ * capacity, gets the same link. Its messages, too, come out of mk_kernel_next. Links that others ask for
  * are taken while this one waits, and are known by the messages that come.
  * @param capacity  bytes each way, rounded up to a power of two; 0: 1 MiB
  * @return its number; -ENOENT: there is no such instance; -ENOTCONN: it is not active; -ENOSPC: it has no memory for
@@ -126,6 +135,12 @@ MK_API int mk_kernel_close(mk_kernel *k, int link);
 
 /* The name of the party at the other end, NULL: there is no such link. Valid as long as the link. */
 MK_API const char *mk_kernel_peer(const mk_kernel *k, int link);
+
+/* Its id: 1 to 511 an instance, from 512 a client; 0: there is no such link. */
+MK_API uint32_t mk_kernel_peer_id(const mk_kernel *k, int link);
+
+/* The open links, those of the incarnation before first: the number after @link; 0 begins, and ends. */
+MK_API int mk_kernel_next_link(const mk_kernel *k, int link);
 
 /* --- interrupts and timers -------------------------------------------------------------------------------------- */
 

@@ -11,8 +11,10 @@ struct mk_message {
 	uint32_t length; /* of the payload, bytes */
 	uint16_t type;
 	uint16_t subtype;
-	uint32_t sender; /* inside an instance: id of the party at the other end; else meaningless, as link is */
-	int link;        /* the number of the link that it came by */
+	uint32_t
+		sender; /* inside an instance: id of the party at the other end; else meaningless, as what follows is */
+	int link;       /* the number of the link that it came by */
+	int redelivered; /* whether an earlier incarnation had it in its hands */
 };
 
 /* Bits of an id. The rest is a number of the sender's. */
