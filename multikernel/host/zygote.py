@@ -45,6 +45,7 @@ import resource
 import select
 import signal
 import socket
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,7 @@ def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequenc
     zygote = _Zygote(channel, rundir, persistent=persistent)
     # What exists by now lives as long as the process: a collection in an instance need not look at it, and so does
     # not copy its pages.
+    sys.path_importer_cache.clear()  # an instance does it too, and would give back each of them by itself
     gc.collect()
     gc.freeze()
     gc.disable()
