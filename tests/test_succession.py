@@ -100,6 +100,18 @@ def test_link_is_closed_when_the_restarts_are_given_up(machine, web, tmp_path):
     until(lambda: (it.state, it.epoch, it.pid) == ("failed", 3, 0))
 
 
+def test_message_that_kills_one_after_the_other_is_set_aside_and_named_in_the_report(machine, web):
+    it = web(restart=soon())
+    with machine.connect("web", timeout=PATIENCE) as link:
+        link.send_many([b"poison", b"after"], subtype=7)
+        assert replies(link, 1) == [b"5 0 after"]
+        until(lambda: it.panic.set_aside != ())
+        [aside] = it.panic.set_aside
+        assert (aside.subtype, aside.length, aside.sender >= 512) == (7, len(b"poison"), True)
+        assert it.panic.epoch == 4
+        assert "Messages that were set aside:\n  from 512: type 0x4000, subtype 7" in it.panic.text()
+
+
 def test_crash_image_gets_what_the_dead_one_did_not_deal_with(machine, web):
     it = web(crash=True)
     with machine.connect("web", timeout=PATIENCE) as link:

@@ -24,6 +24,8 @@ from multikernel.shm.channel import close_all
 from multikernel.shm.lane_look import Lane
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from multikernel.host.incarnation import Incarnation
     from multikernel.host.party import Party
     from multikernel.shm.channel import Document
@@ -72,9 +74,15 @@ class _Link:
 
 
 class KeptLinks:
-    """All links of a machine, by number."""
+    """All links of a machine, by number.
 
-    def __init__(self) -> None:
+    Args:
+        set_aside: called with the id of an instance, that of a sender, and the header of the sender's message that was
+            set aside, as the instance says it.
+    """
+
+    def __init__(self, set_aside: Callable[[int, int, object], None]) -> None:
+        self._set_aside = set_aside
         self._links: dict[int, _Link] = {}
         self._resuming: dict[Incarnation, set[int]] = {}  # links that it was given and has not answered yet
 
@@ -168,6 +176,7 @@ class KeptLinks:
         if side.stuck > MOST_REDELIVERIES:
             side.stuck = 0
             log.write(f"{side.name}: a message of {link.other(side).name} was set aside: {document.get('aside')}")
+            self._set_aside(side.id, link.other(side).id, document.get("aside"))
         close_all(side.objects)
         side.objects, side.epoch, side.party, side.told = fds, run.epoch, run.party(side.name), False
         if link.over:
