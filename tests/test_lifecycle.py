@@ -559,7 +559,7 @@ def test_boot_until_ready_returns_when_it_waits_for_messages(machine, web, image
 
 def test_kill_ends_a_boot_that_hangs(web, image, asker):
     web.load(image("hangs on import"))
-    asker.begin("boot", name="web", instance=web.id, until="active", timeout=600)
+    asker.begin("boot", name="web", instance=web.id, until="active", timeout=600, cold=False)
     assert web.kill().reason == "killed"
     failed = mk.errors.from_wire(asker.answer()["failed"])
     assert isinstance(failed, mk.BootError)

@@ -17,6 +17,7 @@ Until: TypeAlias = Literal["active", "ready"]
 
 console_option = click.option("--console", is_flag=True, help="Then show its console, until it ends.")
 one_document = options.not_both("console", "as_json", "--json prints one document; --console would print more.")
+cold_option = click.option("--cold", is_flag=True, help="In a fresh interpreter, with nothing imported ahead.")
 timeout_option = options.timeout("How long it may take to come so far.")
 
 
@@ -25,16 +26,19 @@ timeout_option = options.timeout("How long it may take to come so far.")
 @options.instances
 @options.until
 @timeout_option
+@cold_option
 @console_option
 @options.dry_run
 @options.as_json
 @options.verbose
-def start(instances: list[Instance], until: Until, timeout: float, console: bool, dry_run: bool, as_json: bool) -> None:
+def start(
+    instances: list[Instance], until: Until, timeout: float, cold: bool, console: bool, dry_run: bool, as_json: bool
+) -> None:
     """Boot instances, all at once.
 
     Each boots from the image that was loaded. With --all: those that have one and do not run.
     """
-    _boot_all(instances, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+    _boot_all(instances, until, timeout, cold=cold, console=console, dry_run=dry_run, as_json=as_json)
 
 
 @click.command(epilog="\b\nExample:\n  multikernel boot web --until ready\n  multikernel boot web db")
@@ -42,23 +46,26 @@ def start(instances: list[Instance], until: Until, timeout: float, console: bool
 @options.instances
 @options.until
 @timeout_option
+@cold_option
 @console_option
 @options.dry_run
 @options.as_json
 @options.verbose
-def boot(instances: list[Instance], until: Until, timeout: float, console: bool, dry_run: bool, as_json: bool) -> None:
+def boot(
+    instances: list[Instance], until: Until, timeout: float, cold: bool, console: bool, dry_run: bool, as_json: bool
+) -> None:
     """The same as start.
 
     Each instance boots from the image that was loaded. With --all: those that have one and do not run.
     """
-    _boot_all(instances, until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+    _boot_all(instances, until, timeout, cold=cold, console=console, dry_run=dry_run, as_json=as_json)
 
 
 def _boot_all(
-    instances: list[Instance], until: Until, timeout: float, *, console: bool, dry_run: bool, as_json: bool
+    instances: list[Instance], until: Until, timeout: float, *, cold: bool, console: bool, dry_run: bool, as_json: bool
 ) -> None:
     if len(instances) == 1:
-        boot_instance(instances[0], until, timeout, console=console, dry_run=dry_run, as_json=as_json)
+        boot_instance(instances[0], until, timeout, cold=cold, console=console, dry_run=dry_run, as_json=as_json)
         return
     if console:
         raise click.UsageError("--console shows one console: name one instance.")
@@ -74,7 +81,7 @@ def _boot_all(
         from multikernel.tools import together
 
         with output.patience(f"booting {names}, for up to {timeout:g} s"):
-            errors = together.boot(instances, until, timeout)
+            errors = together.boot(instances, until, timeout, cold=cold)
     failed = [error for error in errors if error is not None]
     for error in failed[1:]:
         output.talk(str(error))
@@ -85,7 +92,7 @@ def _boot_all(
 
 
 def boot_instance(
-    instance: Instance, until: Until, timeout: float, *, console: bool, dry_run: bool, as_json: bool
+    instance: Instance, until: Until, timeout: float, *, cold: bool = False, console: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Boot it, and say so; with `console` stay until its end."""
     if dry_run:
@@ -93,7 +100,7 @@ def boot_instance(
         output.done(describe.outcome(instance, dry_run=True), as_json, f"would boot {instance.name}")
         return
     with output.patience(f"booting {instance.name}, for up to {timeout:g} s"):
-        instance.boot(until=until, timeout=timeout)
+        instance.boot(until=until, timeout=timeout, cold=cold)
     output.done(describe.outcome(instance, dry_run=False), as_json, f"booted {instance.name}, pid {instance.pid}")
     if console:
         end = Follower(instance, lambda text: click.echo(text, nl=False)).until_end()

@@ -112,20 +112,22 @@ class Instance:
             }
             self._request("load", fields, fds=[read.fd] if data is None else [read.fd, data.fd])
 
-    def boot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0) -> None:
+    def boot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0, *, cold: bool = False) -> None:
         """Boot the image: a new process, pinned to the instance's cpus.
 
         Args:
             until: return when `main` is entered ("active"), or when it waits for messages for the first time or has
                 called `kernel.ready()` ("ready").
             timeout: seconds that this may take.
+            cold: in an interpreter of its own, and not in a fork of one that has everything imported: slower, and with
+                nothing of what was preloaded. A native image has no interpreter, and boots the same.
 
         Raises:
             BootError: it ended before, or took too long and was killed. The state is `failed`; fields `console` and
                 `traceback` say why, `reason`, `code` and `signal` how.
             StateError: illegal now.
         """
-        self._request("boot", {"until": until, "timeout": timeout}, timeout=timeout)
+        self._request("boot", {"until": until, "timeout": timeout, "cold": cold}, timeout=timeout)
 
     def reboot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0) -> None:
         """Boot the image anew, in place of the incarnation that runs, or of the one that failed.

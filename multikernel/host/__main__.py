@@ -93,7 +93,14 @@ def zygote() -> int:
     return zygote_.main(channel, rundir, persistent=True, preload=ledger.read_machine(rundir)["preload"])
 
 
-ROLES: dict[Role, Callable[[], int]] = {"host": host, "heir": heir, "zygote": zygote}
+def instance() -> int:
+    """Be an instance that is booted cold. Returns the exit status of this process."""
+    from multikernel.host import cold
+
+    return cold.be()
+
+
+ROLES: dict[Role, Callable[[], int]] = {"host": host, "heir": heir, "zygote": zygote, "instance": instance}
 
 
 def _claim(request: Request) -> tuple[RunDir, dict[str, Any]]:

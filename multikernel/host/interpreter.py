@@ -15,7 +15,7 @@ from multikernel.errors import Unsupported
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Role = Literal["host", "heir", "zygote"]
+Role = Literal["host", "heir", "zygote", "instance"]
 """What the process is to be; see `multikernel.host.__main__`."""
 
 FIRST = 3
@@ -37,6 +37,19 @@ sys.exit(ROLES[role]())
 """
 
 
+def command(role: Role) -> list[str]:
+    """The arguments of an interpreter that is to be `role`, the path of its program first.
+
+    Raises:
+        Unsupported: there is no interpreter to start.
+    """
+    if not sys.executable:
+        raise Unsupported("this program cannot start a host: it does not know its Python interpreter (sys.executable)")
+    package = os.path.dirname(os.path.abspath(multikernel.__file__))
+    path = [os.path.abspath(each) for each in sys.path if each]
+    return [sys.executable, "-P", "-c", _BOOTSTRAP, package, role, *path]
+
+
 def start(role: Role, fds: Sequence[int], said: int) -> int:
     """Start one, in a session of its own, with copies of `fds` from `FIRST` on and nothing else of ours.
 
@@ -52,10 +65,7 @@ def start(role: Role, fds: Sequence[int], said: int) -> int:
         Unsupported: there is no interpreter to start.
         OSError: no process, or no descriptors.
     """
-    if not sys.executable:
-        raise Unsupported("this program cannot start a host: it does not know its Python interpreter (sys.executable)")
-    package = os.path.dirname(os.path.abspath(multikernel.__file__))
-    path = [os.path.abspath(each) for each in sys.path if each]
+    argv = command(role)
     with contextlib.ExitStack() as opened:
         null = os.open(os.devnull, os.O_RDONLY)
         opened.callback(os.close, null)
@@ -67,7 +77,7 @@ def start(role: Role, fds: Sequence[int], said: int) -> int:
             files.append((os.POSIX_SPAWN_DUP2, copy, target))
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-P", "-c", _BOOTSTRAP, package, role, *path],
+            argv,
             os.environ,
             file_actions=files,
             setsid=True,  # so that a Ctrl-C in a terminal is not its

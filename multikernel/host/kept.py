@@ -28,6 +28,8 @@ from multikernel.shm.channel import close_all
 from multikernel.shm.lane_look import Lane
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from multikernel.host.deposit import Deposit
     from multikernel.host.incarnation import Incarnation
     from multikernel.host.instance import Instance
@@ -83,10 +85,12 @@ class KeptLinks:
 
     Args:
         deposit: where the next host finds them; None: there will be none.
+        set_aside: called with the id of an instance, that of a sender, and the header of the sender's message that was
+            set aside, as the instance says it.
     """
 
-    def __init__(self, deposit: Deposit | None) -> None:
-        self._deposit = deposit
+    def __init__(self, deposit: Deposit | None, set_aside: Callable[[int, int, object], None]) -> None:
+        self._deposit, self._set_aside = deposit, set_aside
         self._links: dict[int, _Link] = {}
         self._strangers: dict[int, int] = {}  # clients of an earlier host that have not come to this one: pidfds by pid
         self._resuming: dict[Incarnation, set[int]] = {}  # links that it was given and has not answered yet
@@ -226,6 +230,7 @@ class KeptLinks:
         if side.stuck > MOST_REDELIVERIES:
             side.stuck = 0
             log.write(f"{side.name}: a message of {link.other(side).name} was set aside: {document.get('aside')}")
+            self._set_aside(side.id, link.other(side).id, document.get("aside"))
         close_all(side.objects)
         side.objects, side.epoch, side.party, side.told = fds, run.epoch, run.party(side.name), False
         self._hand(link)

@@ -157,7 +157,7 @@ class HostKernel:
             announcer=self.announcer,
             deposit=self.deposit,
         )
-        self.links = KeptLinks(self.deposit)
+        self.links = KeptLinks(self.deposit, self.registry.name_in_report)
         self.broker = Broker(self.registry, self.links)
         self.lifecycle = Lifecycle(self.registry, self.nursery, self.links, spoke=self._spoke, ended=self.broker.ended)
         self.orphans = Orphans(self.lifecycle.on_end)

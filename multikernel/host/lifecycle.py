@@ -64,8 +64,8 @@ class Lifecycle:
         self.supervision = Supervision(self, registry)
         self._closing = False
 
-    async def boot(self, instance: Instance, until: Until, within: float) -> Incarnation:
-        """Start a new incarnation, and wait until it is as far as `until`.
+    async def boot(self, instance: Instance, until: Until, within: float, *, cold: bool = False) -> Incarnation:
+        """Start a new incarnation, and wait until it is as far as `until`; `cold`: in an interpreter of its own.
 
         Raises:
             StateError: illegal now.
@@ -77,7 +77,7 @@ class Lifecycle:
             self.supervision.cancel(instance)
             instance.restarts = 0
             try:
-                return await self._boot(instance, until, within)
+                return await self._boot(instance, until, within, cold=cold)
             except BaseException:
                 self.give_up(instance)  # it may have been due
                 raise
@@ -279,12 +279,19 @@ class Lifecycle:
             self._finish(instance, code, number, dumped=dumped)
 
     async def _boot(
-        self, instance: Instance, until: Until, within: float, *, by_policy: bool = False, crashed: bool = False
+        self,
+        instance: Instance,
+        until: Until,
+        within: float,
+        *,
+        by_policy: bool = False,
+        crashed: bool = False,
+        cold: bool = False,
     ) -> Incarnation:
         """Start an incarnation, and wait until it is as far as `until`. Raises as `boot` does."""
         if self._closing:
             raise Closed(f"machine {self._registry.machine!r} is shutting down")
-        run = await self._start(instance, until, by_policy=by_policy, crashed=crashed)
+        run = await self._start(instance, until, by_policy=by_policy, crashed=crashed, cold=cold)
         reached = run.reached[until]
         await first_of(reached, run.over, seconds=within)
         if reached.done():
@@ -307,15 +314,19 @@ class Lifecycle:
         )
         return run
 
-    async def _start(self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool) -> Incarnation:
+    async def _start(
+        self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool, cold: bool
+    ) -> Incarnation:
         """Have a new incarnation forked. Takes everything back if that fails."""
         while True:
             try:
-                return await self._spawn(instance, until, by_policy=by_policy, crashed=crashed)
+                return await self._spawn(instance, until, by_policy=by_policy, crashed=crashed, cold=cold)
             except ZygoteLost:  # the next one is asked
                 continue
 
-    async def _spawn(self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool) -> Incarnation:
+    async def _spawn(
+        self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool, cold: bool
+    ) -> Incarnation:
         loaded = instance.crash_image if crashed else instance.loaded
         if loaded is None:
             raise AssertionError("an instance that may boot has an image")
@@ -332,7 +343,7 @@ class Lifecycle:
         manifest = self._manifest(instance, loaded, tuple(extras))
         try:
             self._zygote.send(
-                {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": manifest},
+                {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": manifest, "cold": cold},
                 [*run.descriptors(loaded.image.fd, self._registry.page.fd), *extras.values()],
             )
             await first_of(run.spawned, run.over)

@@ -6,11 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from multikernel.errors import ImageError, NotFound, ResourceError
+from multikernel.host import log, report
 from multikernel.host.images import ImageTable
 from multikernel.host.instance import Instance, Loaded
 from multikernel.host.states import State, check_step
 from multikernel.image.cmdline import Params
 from multikernel.kernel import protocol
+from multikernel.kernel.panic import Panic
 from multikernel.resources.names import check_name
 from multikernel.units import format_size
 
@@ -229,6 +231,17 @@ class Registry:
         """Bytes of its budget that nothing is known to take: image, what went with it, console, named memory."""
         loaded = instance.loaded.size if instance.loaded else 0
         return instance.memory - FIXED_MEMORY - loaded - instance.named.size
+
+    def name_in_report(self, instance_id: int, sender: int, header: object) -> None:
+        """A message was set aside, of which incarnations have died: name it in the report that is kept of the last."""
+        instance = next((each for each in self.instances.values() if each.id == instance_id), None)
+        if instance is None or instance.panic is None:
+            return
+        try:
+            amended = report.with_set_aside(Panic.read(instance.panic[1]), sender, header)
+            self.keep_report(instance, instance.panic[0], report.seal(amended))
+        except (OSError, ValueError) as error:
+            log.write(f"the panic report of {instance.name} does not name what was set aside: {error}")
 
     def close(self) -> None:
         """Close what the instances hold. The records stay as they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from multikernel.errors import MultikernelError
 from multikernel.host import core_file
 from multikernel.image import sealed
 from multikernel.kernel.panic import Panic, signal_name
+from multikernel.shm.lane_look import NUMBER, Unread
 from multikernel.shm.pages import StatusView
 from multikernel.shm.records import Counters
 
@@ -55,6 +57,7 @@ def make(instance: Instance, run: Incarnation, end: End, *, dumped: bool) -> Pan
         threads=run.threads,
         console=run.printed(_CONSOLE),
         messages=tuple(run.inbound.unread()[:_MOST_MESSAGES]),
+        set_aside=(),
         counters=status.counters if status else Counters(),
         core=core,
         core_file=path,
@@ -64,6 +67,19 @@ def make(instance: Instance, run: Incarnation, end: End, *, dumped: bool) -> Pan
 def seal(panic: Panic) -> int:
     """A descriptor of it that nobody can change any more. OSError: there is no memory for it."""
     return sealed.seal(panic.write(), f"panic:{panic.name}:{panic.epoch}")
+
+
+def with_set_aside(panic: Panic, sender: int, header: object) -> Panic:
+    """The report, with one more message that was set aside after it.
+
+    Raises:
+        ValueError: this is no header.
+    """
+    names = ("type", "subtype", "id", "length")
+    if not (isinstance(header, dict) and all(isinstance(header.get(name), int) for name in names)):
+        raise ValueError(f"{str(header)[:100]!r} is no header of a message")
+    unread = Unread(sender, header["type"], header["subtype"], header["id"] & NUMBER, header["length"])
+    return dataclasses.replace(panic, set_aside=(*panic.set_aside, unread))
 
 
 def _status(run: Incarnation) -> Status | None:

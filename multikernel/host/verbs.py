@@ -17,7 +17,7 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
                   "signature": text | null}
                   + [image], or [image, initrd]              -> {}
     unload    {"name", "instance"}                           -> {}
-    boot      {"name", "instance", "until": "active" | "ready", "timeout": s}                -> {"pid", "epoch"}
+    boot      {"name", "instance", "until": "active" | "ready", "timeout": s, "cold"}        -> {"pid", "epoch"}
     reboot    {"name", "instance", "until", "timeout": s}    -> {"pid", "epoch"}
     halt      {"name", "instance", "timeout": s, "force"}    -> {"end": {..}}
     kill      {"name", "instance"}                           -> {"end": {..}}
@@ -148,7 +148,8 @@ async def unload(host: HostKernel, _client: Client, request: Request) -> Answer:
 
 async def boot(host: HostKernel, _client: Client, request: Request) -> Answer:
     """Start it."""
-    run = await host.lifecycle.boot(_instance(host, request), _until(request), request.seconds("timeout"))
+    within, cold = request.seconds("timeout"), request.flag("cold")
+    run = await host.lifecycle.boot(_instance(host, request), _until(request), within, cold=cold)
     return {"pid": run.pid, "epoch": run.epoch}, []
 
 

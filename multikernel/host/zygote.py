@@ -4,7 +4,7 @@ It is forked from the host before that has threads, an event loop or anything of
 instance: none inherits what another has. It is the instances' parent, because only a parent learns how a process
 ended, and because a parent of one thread is what PR_SET_PDEATHSIG needs to be sound.
 
-    host to zygote   {"verb": "spawn", "instance": id, "epoch": e, "manifest": {...}}
+    host to zygote   {"verb": "spawn", "instance": id, "epoch": e, "manifest": {...}, "cold": true | false}
                          + the descriptors of `multikernel.kernel.protocol.Descriptors`
     zygote to host   {"push": "up"}                                              everything is imported
                      {"push": "unprepared", "failed": error}                     what it is to import ahead cannot be
@@ -49,11 +49,12 @@ import resource
 import select
 import signal
 import socket
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
 from multikernel.errors import Closed, MultikernelError, to_wire
-from multikernel.host import interpreter, log, spare
+from multikernel.host import cold, interpreter, log, spare
 from multikernel.host import preload as preload_
 from multikernel.host.spare import Birth, Spare, birth_of
 from multikernel.kernel import boot, native, process
@@ -105,6 +106,7 @@ def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequenc
     zygote = _Zygote(channel, rundir, persistent=persistent)
     # What exists by now lives as long as the process: a collection in an instance need not look at it, and so does
     # not copy its pages.
+    sys.path_importer_cache.clear()  # an instance does it too, and would give back each of them by itself
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -276,6 +278,8 @@ class _Zygote:
         birth = birth_of(request, fds, os.getpid())
         if native.is_native(birth.manifest):
             pid = native.spawn(*birth[:3])
+        elif request["cold"]:
+            pid = cold.spawn(*birth[:3])
         else:
             pid = self._told_spare(request, fds) or os.fork()
         if pid == 0:

@@ -160,7 +160,7 @@ def _forget(top: str) -> None:
 
     But not what this process itself runs on, of which there must not be two.
     """
-    if is_the_instances(top):
+    if is_the_instances(top) or top not in sys.modules:  # a look at each would write into the page of its name
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == top]:
         del sys.modules[name]

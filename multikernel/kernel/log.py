@@ -18,6 +18,7 @@ _BARE = re.compile(r"[\w.:/@+%-]+")
 
 _LEVELS = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
+_FORMAT = logging.Formatter("%(name)s: %(message)s")  # made before any instance is forked
 
 
 def with_fields(text: str, fields: Mapping[str, Any]) -> str:
@@ -46,7 +47,7 @@ class ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        self.setFormatter(_FORMAT)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one."""

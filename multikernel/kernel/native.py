@@ -23,12 +23,13 @@ from multikernel.image import sealed
 from multikernel.kernel.protocol import INSTANCES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from multikernel.kernel.manifest import Manifest
     from multikernel.kernel.protocol import Descriptors
 
-_VARIABLE = "MULTIKERNEL_MANIFEST"
+VARIABLE = "MULTIKERNEL_MANIFEST"
+"""Names the descriptor of the manifest, in the environment of what is executed."""
 
 
 def is_native(manifest: Manifest) -> bool:
@@ -48,6 +49,13 @@ def spawn(manifest: Manifest, given: Descriptors, extras: Mapping[str, int]) -> 
         MultikernelError: it was not started; with what the system refused.
         OSError: there is no memory, or no descriptor, for the manifest.
     """
+    return execute(manifest, given, extras, given.image, [f"multikernel:{manifest.name}"])
+
+
+def execute(
+    manifest: Manifest, given: Descriptors, extras: Mapping[str, int], program: int, argv: Sequence[str]
+) -> int:
+    """As `spawn`, of any program that reads the manifest: an open descriptor, and its arguments from its name on."""
     first: int = lib.MK_SPAWN_FIRST
     names = [name for name in given._fields if name != "console_write"]
     passed = {name: getattr(given, name) for name in names} | {n: fd for n, fd in extras.items() if n != "input"}
@@ -55,25 +63,26 @@ def spawn(manifest: Manifest, given: Descriptors, extras: Mapping[str, int]) -> 
     document |= {f"fd:{name}": first + 1 + index for index, name in enumerate(passed)}
     sealed_manifest = sealed.seal(json.dumps(document).encode("ascii"), f"manifest:{manifest.name}")
     try:
-        return _execute(manifest, given, extras["input"], [sealed_manifest, *passed.values()], first)
+        fds = [sealed_manifest, *passed.values()]
+        return _execute(manifest, given.console_write, extras["input"], fds, program, argv)
     finally:
         os.close(sealed_manifest)
 
 
-def _execute(manifest: Manifest, given: Descriptors, typed: int, fds: list[int], first: int) -> int:
-    environment = {**os.environb, _VARIABLE.encode(): b"%d" % first}
+def _execute(manifest: Manifest, console: int, typed: int, fds: list[int], program: int, argv: Sequence[str]) -> int:
+    environment = {**os.environb, VARIABLE.encode(): b"%d" % lib.MK_SPAWN_FIRST}
     texts = [ffi.new("char[]", b"%s=%s" % item) for item in environment.items()]
-    name = ffi.new("char[]", f"multikernel:{manifest.name}".encode())
+    words = [ffi.new("char[]", os.fsencode(word)) for word in argv]
     held = {  # for as long as the call takes
         "fds": ffi.new("int[]", fds),
         "cpus": ffi.new("uint32_t[]", list(manifest.cpus)),
         "directory": ffi.new("char[]", os.fsencode(manifest.directory)),
-        "argv": ffi.new("char *[]", [name, ffi.NULL]),
+        "argv": ffi.new("char *[]", [*words, ffi.NULL]),
         "envp": ffi.new("char *[]", [*texts, ffi.NULL]),
     }
     what = ffi.new(
         "struct mk_spawn *",
-        {"image": given.image, "console": given.console_write, "input": typed}
+        {"image": program, "console": console, "input": typed}
         | {"fd_count": len(fds), "cpu_count": len(manifest.cpus), "lasting": INSTANCES in manifest.extras}
         | held,
     )

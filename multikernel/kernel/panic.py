@@ -60,6 +60,8 @@ class Panic:
     """The end of what it printed."""
     messages: tuple[Unread, ...]
     """What it had received and was dealing with, and what it had not come to."""
+    set_aside: tuple[Unread, ...]
+    """What its successors do not get any more, because too many incarnations have died with it in their hands."""
     counters: Counters
     core: str
     """Where its core file is, or why there is none."""
@@ -80,7 +82,8 @@ class Panic:
         try:
             fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
             fields["cpus"] = tuple(fields["cpus"])
-            fields["messages"] = tuple(Unread(**each) for each in fields["messages"])
+            for name in ("messages", "set_aside"):
+                fields[name] = tuple(Unread(**each) for each in fields[name])
             fields["counters"] = Counters(**fields["counters"])
             return cls(**fields)
         except (KeyError, TypeError) as error:
@@ -118,6 +121,7 @@ class Panic:
         lines += _section("Traceback", self.traceback.splitlines())
         lines += _section("Threads", self.threads.splitlines())
         lines += _section("Messages that it had not given back", map(_message, self.messages))
+        lines += _section("Messages that were set aside", map(_message, self.set_aside))
         lines += _section("Console", self.console.splitlines())
         return "\n".join([*lines, f"---[ end of the panic of {self.name} ]---\n"])
 

@@ -15,7 +15,8 @@ from multikernel._core import lib
 
 _HEADER = struct.Struct("=IHHQ")  # struct mk_record
 _ALIGN = 8  # MK_RECORD_ALIGN
-_NUMBER = ~(3 << 62)  # of an id: without MK_ID_REPLY and MK_ID_REQUEST
+NUMBER = ~(3 << 62)
+"""The bits of an id that are its number: without MK_ID_REPLY and MK_ID_REQUEST."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Lane:
             size = -(-(_HEADER.size + length) // _ALIGN) * _ALIGN
             if size > (head - at) % 2**64:
                 break
-            found.append(Unread(self.sender, kind, subtype, number & _NUMBER, length))
+            found.append(Unread(self.sender, kind, subtype, number & NUMBER, length))
             at += size
         return found
 

@@ -16,13 +16,13 @@ _MOST_THREADS = 64  # each only waits for an answer
 
 
 def boot(
-    instances: Sequence[Instance], until: Literal["active", "ready"], timeout: float
+    instances: Sequence[Instance], until: Literal["active", "ready"], timeout: float, *, cold: bool = False
 ) -> list[MultikernelError | None]:
     """Boot all of them, each with so many seconds, and wait for all; what went wrong with each, None: nothing."""
 
     def boot_one(instance: Instance) -> MultikernelError | None:
         try:
-            instance.boot(until=until, timeout=timeout)
+            instance.boot(until=until, timeout=timeout, cold=cold)
         except MultikernelError as error:
             return error
         return None

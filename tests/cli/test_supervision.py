@@ -120,7 +120,7 @@ def test_several_are_started_at_once_and_all_that_can_be(cli, machine):
     assert cli("start", "a", "b", "--dry-run").err == "would boot a, b\n"
     document = cli("boot", "a", "b", "--json").document
     assert [(each["name"], each["state"]) for each in document["instances"]] == [("a", "active"), ("b", "active")]
-    assert "booted c, pid" in cli("start", "--all").err
+    assert "booted c, pid" in cli("start", "--all", "--cold").err
     assert "no instance has an image" in cli("start", "--all").err
     assert "cannot boot" in cli("start", "a", "empty", status=1).err
     assert "give no NAME" in cli("start", "--all", "a", status=2).err

@@ -236,7 +236,15 @@ def test_booting_instance_ends_with_its_host_and_is_failed_then(machine, boot, t
     other = mk.Machine.attach("lasting")
     try:
         other._membership._connection.tell(
-            {"verb": "boot", "id": 99, "name": "slow", "instance": slow.id, "until": "active", "timeout": 60}
+            {
+                "verb": "boot",
+                "id": 99,
+                "name": "slow",
+                "instance": slow.id,
+                "until": "active",
+                "timeout": 60,
+                "cold": False,
+            }
         )
         while "importing" not in machine.proc.get("instances/slow/console", ""):
             machine._membership.request("census", {})
@@ -255,7 +263,15 @@ def test_reboot_that_is_under_way_is_gone_on_with_by_the_next_host(machine, boot
     before = web.pid
     with mk.Machine.attach("lasting") as other:
         other._membership._connection.tell(
-            {"verb": "reboot", "id": 99, "name": "web", "instance": web.id, "until": "active", "timeout": 60}
+            {
+                "verb": "reboot",
+                "id": 99,
+                "name": "web",
+                "instance": web.id,
+                "until": "active",
+                "timeout": 60,
+                "cold": False,
+            }
         )
         while not machine.view.instance(web.id).due:
             machine._membership.request("census", {})
