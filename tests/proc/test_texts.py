@@ -297,6 +297,7 @@ def test_memory(busy):
         "Initrd": 20,
         "Console": 64,
         "Links": 68,
+        "Named": 0,
     }
     assert parse_meminfo(busy.proc["instances/my db/memory"]) == {
         "Budget": 32 << 10,
@@ -304,6 +305,7 @@ def test_memory(busy):
         "Initrd": 0,
         "Console": 0,
         "Links": 0,
+        "Named": 0,
     }
 
 
