@@ -154,7 +154,7 @@ def test_client_that_sends_another_signature_than_it_should_is_refused_by_the_ho
     (place / "forged.py").write_text("def main(kernel):\n    print('forged')\n")
     text = Path(sign("signed.py", key)).read_text()
     with image.read("signed.py") as good, image.read("forged.py") as forged:
-        fields = {"cmdline": "", "directory": "/", "initrd": None, "panic": False, "name": "web"}
+        fields = {"cmdline": "", "directory": "/", "initrd": None, "panic": False, "dry_run": False, "name": "web"}
         fields["instance"] = web.id
         for described, fd, signature in (
             (forged.describe(), forged.fd, text),

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from multikernel.machine import Instance
 
 
-def load(instance: Instance, spec: str, cmdline: str, initrd: str | None, *, panic: bool = False) -> None:
+def load(
+    instance: Instance, spec: str, cmdline: str, initrd: str | None, *, panic: bool = False, dry_run: bool = False
+) -> None:
     """Load the image `spec` into `instance`; modules are looked for here first, as `python -m` does."""
     _look_here()
-    instance.load(spec, cmdline=cmdline, initrd=initrd, panic=panic)
+    instance.load(spec, cmdline=cmdline, initrd=initrd, panic=panic, dry_run=dry_run)
 
 
 def check(spec: str, initrd: str | None, memory: int) -> None:
@@ -69,7 +71,10 @@ def _look_here() -> None:
 
 
 def name_of(spec: str) -> str:
-    """What an instance is called that runs the image `spec`: "server" for "dir/server.py:main" and "pkg.server"."""
+    """What an instance is called that runs the image `spec`: "web" for "dir/web.py:main", "pkg.web" and "dir/web/"."""
     target, _, entry = spec.rpartition(":")
-    file = os.path.basename(target if target and entry.replace(".", "_").isidentifier() else spec)
-    return file.removesuffix(".py").rpartition(".")[2]
+    if not (target and entry.replace(".", "_").isidentifier()):
+        target = spec
+    if "/" in target or target in (".", "..") or target.endswith((".py", ".pyz")):
+        return os.path.basename(os.path.abspath(target)).removesuffix(".py").removesuffix(".pyz")
+    return target.rpartition(".")[2]

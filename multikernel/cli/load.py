@@ -44,11 +44,7 @@ def load(
     name, image = _name_and_image(words, kernel, number)
     with target.machine(machine_name) as machine:
         instance = target.instance(machine, name, number)
-        if dry_run:
-            target.check_step(instance, "load --panic" if panic else "load")
-            images.check(image, initrd, instance.memory)
-        else:
-            images.load(instance, image, cmdline, initrd, panic=panic)
+        images.load(instance, image, cmdline, initrd, panic=panic, dry_run=dry_run)
         where = f"{instance.name} as its crash image" if panic else instance.name
         text = f"{'would load' if dry_run else 'loaded'} {image} into {where}"
         output.done(

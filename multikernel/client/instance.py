@@ -78,6 +78,7 @@ class Instance:
         *,
         initrd: str | os.PathLike[str] | None = None,
         panic: bool = False,
+        dry_run: bool = False,
     ) -> None:
         """Read an image once, seal it, and give it to the instance; editing the file afterwards changes nothing.
 
@@ -88,6 +89,7 @@ class Instance:
             initrd: a file, or a directory, whose data the image finds as `kernel.initrd`; read and sealed as it is.
             panic: it is the crash image: it boots when the instance dies by itself, on the same cpus and before any
                 restart, and finds the report of that as `kernel.panic`. May be loaded at any time; the state stays.
+            dry_run: only see whether it would be refused; nothing is loaded.
 
         Raises:
             ImageError: it cannot be read, or is larger than the instance's memory allows; or it is not signed as the
@@ -108,6 +110,7 @@ class Instance:
                 "directory": os.getcwd(),
                 "initrd": None if data is None else data.kind,
                 "panic": panic,
+                "dry_run": dry_run,
                 "signature": beside(read),
             }
             self._request("load", fields, fds=[read.fd] if data is None else [read.fd, data.fd])

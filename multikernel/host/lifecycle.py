@@ -421,7 +421,7 @@ class Lifecycle:
             memory=instance.memory,
             cmdline=loaded.cmdline,
             directory=loaded.directory,
-            image=loaded.image.describe(),
+            image=loaded.image.describe() | {"imports": []},  # which are for watchers
             core=instance.policy.core,
             takes_over=instance.run is not None and instance.run.takes_over,
             extras=extras,

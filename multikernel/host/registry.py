@@ -138,16 +138,21 @@ class Registry:
         self._drop_image(instance)
         self.enter(instance, "ready")
 
+    def check_load(self, instance: Instance, received: Received, cmdline: str, *, panic: bool) -> None:
+        """Refuse what `load`, or with `panic` `load_crash_image`, would. Raises as they do."""
+        check_step(instance.name, instance.state, "load --panic" if panic else "load")
+        _check_cmdline(received.image, cmdline)
+        beside = instance.loaded if panic else instance.crash_image
+        _check_fits(instance, received.image, received.initrd, beside, self._pool.memory)
+
     def load(self, instance: Instance, received: Received, cmdline: str, directory: str) -> None:
         """Give the instance an image and an initrd, owned from here on, in place of what it has.
 
         Raises:
             StateError, ImageError: illegal now, or too large. What it has stays, and the new ones are the caller's.
         """
+        self.check_load(instance, received, cmdline, panic=False)
         image, signature, initrd = received
-        check_step(instance.name, instance.state, "load")
-        _check_cmdline(image, cmdline)
-        _check_fits(instance, image, initrd, instance.crash_image, self._pool.memory)
         image_id, image = self._images.take(image, signature)
         self._drop_image(instance)
         instance.loaded = Loaded(image, image_id, signature, cmdline, directory, initrd)
@@ -155,10 +160,8 @@ class Registry:
 
     def load_crash_image(self, instance: Instance, received: Received, cmdline: str, directory: str) -> None:
         """As `load`, for the image that boots when the instance dies by itself. The state stays what it is."""
+        self.check_load(instance, received, cmdline, panic=True)
         image, signature, initrd = received
-        check_step(instance.name, instance.state, "load --panic")
-        _check_cmdline(image, cmdline)
-        _check_fits(instance, image, initrd, instance.loaded, self._pool.memory)
         image_id, image = self._images.take(image, signature)
         self._release(instance.crash_image)
         instance.crash_image = Loaded(image, image_id, signature, cmdline, directory, initrd)

@@ -14,7 +14,7 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
                   -> {"instance": id}; the policy is `Policy.to_json`
     delete    {"name", "instance"}                           -> {}
     load      {"name", "instance", "image": {..}, "cmdline", "directory", "initrd": "file" | "directory" | null,
-                  "signature": text | null}
+                  "signature": text | null, "panic", "dry_run"}
                   + [image], or [image, initrd]              -> {}
     unload    {"name", "instance"}                           -> {}
     boot      {"name", "instance", "until": "active" | "ready", "timeout": s, "cold"}        -> {"pid", "epoch"}
@@ -118,21 +118,26 @@ async def delete(host: HostKernel, _client: Client, request: Request) -> Answer:
 
 
 async def load(host: HostKernel, _client: Client, request: Request) -> Answer:
-    """Give it an image."""
+    """Give it an image; or only see whether it could have it."""
     instance = _instance(host, request)
     cmdline, directory, panic = request.text("cmdline"), request.text("directory"), request.flag("panic")
+    dry_run = request.flag("dry_run")
     async with instance.turn():
         check_step(instance.name, instance.state, "load --panic" if panic else "load")
         received = await loading.receive(request, host.trust)
         try:
-            if panic:
+            if dry_run:
+                host.registry.check_load(instance, received, cmdline, panic=panic)
+            elif panic:
                 host.registry.load_crash_image(instance, received, cmdline, directory)
             else:
                 host.registry.load(instance, received, cmdline, directory)
         except BaseException:
             received.close()
             raise
-        if not panic:
+        if dry_run:
+            received.close()
+        elif not panic:
             host.lifecycle.stand_down(instance)
     return {}, []
 

@@ -77,8 +77,8 @@ def _split(text: str) -> list[str]:
     if quote is not None:
         shown = text[quote : quote + _SHOWN] + ("..." if len(text) > quote + _SHOWN else "")
         raise ValueError(
-            f"the command line has a quote that is never closed, at character {quote + 1}: {shown}  Close it, or leave "
-            "it out."
+            f"the command line has a quote that is never closed, at character {quote + 1}: {shown} "
+            "(close it, or leave it out)"
         )
     if begin is not None:
         words.append(text[begin:])

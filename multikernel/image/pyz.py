@@ -8,7 +8,6 @@ file.
 from __future__ import annotations
 
 import io
-import lzma
 import struct
 import zipfile
 import zlib
@@ -60,7 +59,6 @@ def unpack(content: bytes) -> dict[str, bytes]:
     except (
         zipfile.BadZipFile,
         zlib.error,
-        lzma.LZMAError,
         struct.error,
         EOFError,
         OSError,
@@ -89,6 +87,9 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         seen.add(name)
         if entry.flag_bits & 1:
             raise ImageError(f"has an encrypted file, {name!r}. An instance has no key: make it anew without one.")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # The others are unfolded without a limit, whatever the size is said to be.
+            raise ImageError(f"has {name!r} compressed in a way that Python runs no program from. Make it anew.")
     size = sum(entry.file_size for entry in entries)
     if size > MAX_IMAGE:
         raise ImageError(f"would unfold into {size} bytes; an image has at most {MAX_IMAGE}.")

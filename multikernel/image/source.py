@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 
 from multikernel.errors import ImageError
 
 from .tops import is_the_instances
+
+_quiet = threading.Lock()
+"""Warnings are silenced for the process: of two threads at it, the later one would put the silence back."""
 
 MAIN_FILE = "__main__.py"
 MAIN_MODULE = "__mk_main__"
@@ -112,7 +116,7 @@ def parse(source: bytes) -> ast.Module:
     Raises:
         SyntaxError: there is none; for whatever reason.
     """
-    with warnings.catch_warnings():
+    with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the instance has them, on its console
         try:
             return ast.parse(source)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from multikernel.cli import images
+
 
 @pytest.mark.parametrize("verb", [("run", "image.py"), ("load", "web", "image.py")], ids=lambda verb: verb[0])
 def test_an_open_quote_in_a_command_line_is_a_mistake_in_the_command(cli, verb):
@@ -12,6 +14,7 @@ def test_an_open_quote_in_a_command_line_is_a_mistake_in_the_command(cli, verb):
     assert ran.err.count("\n") == 1
 
 
+MAIN = "def main(kernel):\n    return 0\n"
 READS = "def main(kernel):\n    print(bytes(kernel.initrd['a']).decode(), 'quiet' in kernel.params)\n"
 
 
@@ -57,9 +60,48 @@ def test_show_lists_the_images_with_who_has_and_who_runs_them(cli, program, dire
         cli("shutdown", "-M", "one")
 
 
-# --- signatures
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("web.py", "web"),
+        ("dir/web.py:main", "web"),
+        ("dir/my.web.py", "my.web"),
+        ("pkg.web", "web"),
+        ("pkg.web:Server.run", "web"),
+        ("web", "web"),
+        ("web.pyz", "web"),
+        ("dir/web.pyz:main", "web"),
+        ("./web", "web"),
+        ("dir/web/", "web"),
+        ("./dir/../web", "web"),
+    ],
+)
+def test_a_run_names_the_instance_after_the_image(spec, name):
+    assert images.name_of(spec) == name
 
-MAIN = "def main(kernel):\n    return 0\n"
+
+def test_a_dry_load_is_refused_as_a_real_one(cli, program, directory):
+    """Also for what only the host knows: the keys, and what else the instance has."""
+    (directory / "large.py").write_text(f"{MAIN}{'#' * 1_000_000}\n")
+    (directory / "server.py").write_text(MAIN)
+    (directory / "trusted").mkdir()
+    cli("sign", "--new-key", "--key", "release.key", "large.py")
+    (directory / "release.key.pub").rename(directory / "trusted/release.pub")
+    program("init", "-M", "one", "--memory", "64M", "--verify", "trusted")
+    try:
+        cli("create", "web", "--memory", "1M")
+        for dry in ([], ["--dry-run"]):
+            assert "loads signed images only" in cli("load", "web", "server.py", *dry, status=6).err
+            assert "does not fit into 'web'" in cli("load", "web", "large.py", *dry, status=6).err
+        cli("sign", "server.py", "--key", "release.key")
+        assert "would load server.py into web" in cli("load", "web", "server.py", "--dry-run").err
+        shown = cli("show", "web", "--json").document["instance"]
+        assert (shown["state"], shown["image"]) == ("ready", None)
+    finally:
+        cli("shutdown", "-M", "one")
+
+
+# --- signatures
 
 
 def test_an_image_is_signed_and_a_machine_that_verifies_loads_it_and_nothing_else(cli, program, directory):

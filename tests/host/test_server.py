@@ -242,6 +242,7 @@ def test_image_that_is_not_what_its_description_says_is_refused(machine, channel
             "initrd": None,
             "signature": None,
             "panic": False,
+            "dry_run": False,
         }
         channel.send({**request, "image": image}, [fd])
         answer, _ = channel.receive(timeout=PATIENCE)
@@ -264,6 +265,7 @@ def test_command_line_with_an_open_quote_is_refused_whoever_sends_it(machine, ch
             "initrd": None,
             "signature": None,
             "panic": False,
+            "dry_run": False,
         }
         channel.send({**request, "image": image.describe()}, [image.fd])
         answer, _ = channel.receive(timeout=PATIENCE)

@@ -100,10 +100,10 @@ def test_what_follows_two_dashes_is_no_parameter():
 @pytest.mark.parametrize(
     ("line", "place"),
     [
-        ('name="two words', 'at character 6: "two words  Close it'),
-        ('"', 'at character 1: "  Close it'),
-        ('"a" "c" d"e', 'at character 10: "e  Close it'),
-        (f'a" {"x" * 100}', f'at character 2: " {"x" * 38}...  Close it'),
+        ('name="two words', 'at character 6: "two words (close it'),
+        ('"', 'at character 1: " (close it'),
+        ('"a" "c" d"e', 'at character 10: "e (close it'),
+        (f'a" {"x" * 100}', f'at character 2: " {"x" * 38}... (close it'),
     ],
 )
 def test_open_quote_is_refused_with_its_place(line, place):

@@ -132,8 +132,16 @@ def lying() -> bytes:
         (bomb(), rf"would unfold into 301989888 bytes; an image has at most {MAX_IMAGE}"),
         (encrypted(), r"has an encrypted file, '__main__\.py'\. An instance has no key"),
         (lying(), r"no whole zip archive"),
+        (
+            zipped({"__main__.py": bytes(10**6)}, zipfile.ZIP_BZIP2),
+            r"'__main__\.py' compressed in a way that Python runs",
+        ),
+        (
+            zipped({"__main__.py": bytes(10**6)}, zipfile.ZIP_LZMA),
+            r"'__main__\.py' compressed in a way that Python runs",
+        ),
     ],
-    ids=range(17),
+    ids=range(19),
 )
 def test_archive_that_cannot_be_an_image_is_refused_with_the_reason(load, monkeypatch, content, text):
     if "at most 5" in text:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -84,9 +86,20 @@ def test_source_that_does_not_parse_is_refused_at_load_with_the_line(write, sour
         read("server.py:main", directory=str(root))
 
 
-def test_warnings_about_the_source_are_the_instances_to_see(write):
+def test_warnings_about_the_source_are_the_instances_to_see_and_no_thread_loses_its_own(write):
     root = write({"server.py": "x = '\\d'\ndef main(k): return 5 is 5\n"})
-    read("server.py:main", directory=str(root)).close()
+    before, interval = list(warnings.filters), sys.getswitchinterval()
+
+    def load(_):
+        read("server.py:main", directory=str(root)).close()
+
+    sys.setswitchinterval(1e-6)  # so that threads are in each other's way
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(load, range(200)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert warnings.filters == before
 
 
 def test_module_is_named_by_its_stem_and_is_no_program(write, run):
