@@ -34,7 +34,20 @@ def run(*command: str | Path, cwd: Path) -> str:
 def sdist(tmp_path_factory) -> Path:
     """The unpacked source distribution, made from a copy: building leaves files in the tree it builds."""
     copy = tmp_path_factory.mktemp("copy") / "multikernel"
-    made = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.o", "*.a", "*.pc", ".*_cache")
+    made = (
+        ".git",
+        ".venv",
+        "build",
+        "dist",
+        "*.egg-info",
+        "__pycache__",
+        "*.so",
+        "*.o",
+        "*.a",
+        "*.pc",
+        ".*_cache",
+        ".hypothesis",
+    )
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(*made))
     build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
     run(sys.executable, "-c", build, copy.parent / "dist", cwd=copy)

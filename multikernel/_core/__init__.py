@@ -1,6 +1,6 @@
 """The binding to the C core. Only `shm`, `ipi`, `kernel` and `tools` import it.
 
-Two halves over one core. `lib` (cffi, API mode) has the functions of csrc/ and of shim.h, `ffi` makes the C objects
+Two halves over one core. `lib` (cffi, API mode) has the functions of csrc/ and of shim*.h, `ffi` makes the C objects
 that they take; this half is complete. `SendCalls`, `RecvCalls`, `FanCalls`, `MailboxCalls`, `CastCalls`, `QueueCalls`
 and `ConnectionCalls` are the calls of which a program makes millions, in C
 where there is the extension `_hot`, and over cffi otherwise (PyPy, or MULTIKERNEL_HOT_CALLS=cffi in the environment).

@@ -172,7 +172,8 @@ class FanCalls:
     def recv_many(self, limit: int, timeout: float | None = None) -> list[bytes]:
         """Up to `limit` messages. Waits for the first, then takes what is there; in a mailbox of one sender in turn.
 
-        Of a broadcast, those that it missed lay before the first: none is lacking between two of a list.
+        Of a broadcast, those that it missed lay before the first: none is lacking between two of a list. A sender that
+        has just joined a mailbox is taken in when the others have nothing, or within a millisecond.
 
         Args:
             limit: most messages to take, >= 1.

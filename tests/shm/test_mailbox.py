@@ -657,6 +657,34 @@ def test_a_sender_that_lies_is_cut_off_and_the_others_go_on(box, rx):
         assert rx.senders == (honest.number,)
 
 
+@pytest.mark.parametrize("receive", ["recv_many", "recv_many_from"])
+def test_a_liar_that_is_met_behind_others_is_told_by_the_next_call(box, rx, receive):
+    """Each error of a lane is said once: by a call that has messages to give it would be lost."""
+    own = lane_object("consumer", "test", 4096)
+    ours, theirs = socket.socketpair()
+    with box.sender() as honest, producer() as liar, ours:
+        with theirs:
+            door_of(box).send({"sender": 77}, [own, liar.fd, theirs.fileno()])
+        os.close(own)
+        honest.send(b"0")
+        liar.record(0, b"true")
+        liar.word(HEAD, 24)
+        assert len([rx.recv(timeout=LIMIT) for _ in range(2)]) == 2  # both are taken in
+        honest.send(b"0")
+        assert rx.recv(timeout=LIMIT) == b"0"  # and it is the honest one's turn
+        liar.word(HEAD, 1 << 62)
+        errors: list[object] = []
+        found: list[object] = []
+        for _ in range(6):
+            honest.send(b"1")
+            try:
+                found += getattr(rx, receive)(10, timeout=LIMIT)
+            except mk.CorruptLane as error:
+                errors.append(error.sender)
+        assert errors == [77]
+        assert found == [b"1" if receive == "recv_many" else (honest.number, b"1")] * 6
+
+
 def test_an_error_does_not_hide_what_was_found_before_it(box, rx):
     with box.sender() as tx:
         assert rx.try_recv() is None
