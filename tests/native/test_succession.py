@@ -74,3 +74,20 @@ def test_a_sender_waits_for_room_until_the_successor_takes_it(machine, spec):  #
             stream.sent += 1
         crash(b)
         stream.finish()
+
+
+def test_interrupts_of_a_native_sender_are_counted_over_a_reboot(machine, spec, tmp_path):  # noqa: F811
+    """To an instance of Python that is rebooted between them; none is lost, and none comes twice."""
+    peer = str(build(IMAGES / "peer.c", tmp_path))
+    b = make(machine, "b", spec=str(IMAGES / "peer.py"), restart=ALWAYS)
+    make(machine, "a", spec=peer)
+    with machine.connect("a") as a:
+        assert a.request(b"ask b hello", timeout=PATIENCE).payload == b"hello"
+        for _ in range(3):
+            assert a.request(b"poke b 7", timeout=PATIENCE).payload == b"poked"
+            assert a.request(b"ask b counts", timeout=PATIENCE).payload == b"7:1"
+            b.reboot()  # what the one before has taken is not the successor's
+        os.kill(b.pid, signal.SIGSTOP)
+        assert a.request(b"poke b 7", timeout=PATIENCE).payload == b"poked"
+        crash(b)  # what it has not taken is
+        assert a.request(b"ask b counts", timeout=PATIENCE).payload == b"7:1"
