@@ -92,6 +92,7 @@ int mk_kernel_ipi(mk_kernel *k, int number, unsigned vector)
 {
 	int code = 0;
 	struct link *link = mk_open_link(k, number, &code);
+	bool raised;
 
 	if (!link)
 		return code;
@@ -99,7 +100,10 @@ int mk_kernel_ipi(mk_kernel *k, int number, unsigned vector)
 		mk_peer_changed(k, link, true);
 	if (link->tx->end.stop == -EPIPE)
 		mk_peer_goes_on(k, link, true);
-	code = link->tx->end.stop ? link->tx->end.stop : mk_ipi_raise(link->tx, vector);
+	raised = !link->tx->end.stop;
+	code = raised ? mk_ipi_raise(link->tx, vector) : link->tx->end.stop;
+	if (code == -EPIPE && raised && mk_peer_goes_on(k, link, true)) /* its counter is there for who comes */
+		code = 0;
 	if (code)
 		return mk_fail(k, code, "cannot interrupt %s by vector %u (0 to %u): %s", link->name, vector,
 			       MK_VECTORS - 1, strerror(-code));

@@ -10,7 +10,7 @@ import pytest
 
 import multikernel as mk
 from tests.faults.killing import PATIENCE, kill, victims
-from tests.test_succession import RELAY, Stream, crash
+from tests.succession import RELAY, Stream, crash
 
 AT_ONCE = mk.Restart("always", limit=1000, delay=0.0)
 

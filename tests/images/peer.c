@@ -158,6 +158,14 @@ int main(void)
 				mk_kernel_send(k, link, MK_MSG_NETWORK, 7, what, strlen(what), -1);
 				say(k, &m, "told");
 			}
+		} else if (strcmp(verb, "poke") == 0) {
+			char *what = strchr(rest, ' ');
+
+			*what++ = 0;
+			if (mk_kernel_ipi(k, link_to(k, rest), (unsigned)atoi(what)))
+				say_error(k, &m);
+			else
+				say(k, &m, "poked");
 		} else if (strcmp(verb, "interrupt") == 0) {
 			mk_kernel_ipi(k, m.link, (unsigned)atoi(rest));
 			say(k, &m, "done");

@@ -45,6 +45,10 @@ def main(kernel: Kernel) -> int:
                 links[name] = kernel.connect(name, capacity="64K")
             links[name].send(text.encode(), type=0x5000, subtype=7)
             message.reply(b"told")
+        elif verb == "poke":
+            name, _, vector = rest.partition(" ")
+            links[name].ipi(int(vector))
+            message.reply(b"poked")
         elif verb == "interrupt":
             assert message.link is not None
             message.link.ipi(int(rest))

@@ -12,7 +12,7 @@ import random
 import pytest
 
 import multikernel as mk
-from tests.test_succession import Stream, crash, in_thread, make
+from tests.succession import Stream, crash, in_thread, make
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
 SEED = int(os.environ.get("MULTIKERNEL_SEED", "20260101"))
