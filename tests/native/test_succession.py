@@ -11,7 +11,7 @@ import pytest
 
 import multikernel as mk
 from tests.images.relay import FORMAT
-from tests.test_succession import RELAY, Stream, crash, machine, make, running  # noqa: F401 - two are fixtures
+from tests.succession import RELAY, Stream, crash, machine, make, running  # noqa: F401 - two are fixtures
 
 from .build import IMAGES, build
 
