@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
+
+import multikernel as mk
 from tests.images.relay import FORMAT
-
-if TYPE_CHECKING:
-    import multikernel as mk
 
 PATIENCE = 20.0  # seconds, for what takes some milliseconds
 RELAY = str(Path(__file__).parent / "images" / "relay.py")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[mk.Machine]:
+    with mk.Machine(memory="256M") as machine:
+        yield machine
+
+
+@pytest.fixture
+def machine(running: mk.Machine) -> Iterator[mk.Machine]:
+    yield running
+    for name in list(running):
+        with contextlib.suppress(mk.StateError):
+            running[name].kill()
+        number = running[name].id
+        running.delete(name)
+        deadline = time.monotonic() + PATIENCE
+        while running.watched(number) is not None:  # the host says that its pages are gone when we have taken the last
+            assert time.monotonic() < deadline
 
 
 def make(

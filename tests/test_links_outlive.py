@@ -1,38 +1,23 @@
 """A link belongs to the instance: what is sent while an incarnation takes over from another arrives, once, in order."""
 
+# ruff: noqa: F811 - fixtures that are imported are arguments here
+
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import select
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import multikernel as mk
 from tests.images.relay import FORMAT
-from tests.succession import PATIENCE, Stream, crash, in_thread, make
+from tests.succession import PATIENCE, Stream, crash, in_thread, machine, make, running  # noqa: F401
 
 AT_ONCE = mk.Restart("always", delay=0.0)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[mk.Machine]:
-    with mk.Machine(memory="256M") as machine:
-        yield machine
-
-
-@pytest.fixture
-def machine(running: mk.Machine) -> Iterator[mk.Machine]:
-    yield running
-    for name in list(running):
-        with contextlib.suppress(mk.StateError):
-            running[name].kill()
-        running.delete(name)
 
 
 def script(tmp_path: Path, text: str) -> str:

@@ -190,7 +190,10 @@ class Peer:
         closed = self._receiver.peer_closed
         if record.due or record.epoch != self.epoch:
             # Hung up by the host as well: it has given the link up.
-            return "over" if self._hung_up or closed or not self.number else "due"
+            if self._hung_up or closed or not self.number:
+                return "over"
+            # What a host said that was killed since is not the last word; and the next one has to know of us.
+            return "unknown" if within > HOST_SPEAKS_WITHIN else "due"
         if record.state not in ("active", "standby"):
             return "over"
         # It lives, and closed this link only.
