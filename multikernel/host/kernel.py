@@ -316,6 +316,8 @@ class HostKernel:
             case "resumed" | "abandoned" if instance.run is not None:
                 self.links.answered(instance.run, document, fds)
                 self.lifecycle.let_go_on(instance, instance.run)
+            case "memories":
+                self.takeover.take_memories(instance, Request(document, fds))
             case "memory" if instance.run is not None:
                 self._give_memory(instance, instance.run, Request(document, fds))
             case "unlink" | "facing":

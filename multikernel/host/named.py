@@ -44,6 +44,14 @@ class NamedMemory:
         """One that an earlier host has made; its descriptor is owned from here on."""
         self._made[name] = fd, size
 
+    def bring(self, name: str, fd: int) -> None:
+        """One that an earlier host has made, brought by the instance; owned from here on. One that is there stays."""
+        if name in self._made or not named.is_one(fd):
+            os.close(fd)
+            return
+        self._made[name] = fd, os.fstat(fd).st_size
+        self._hand(name)
+
     def hand_all(self) -> None:
         """Deposit all of them: there is another zygote."""
         for name in self._made:

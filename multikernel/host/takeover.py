@@ -162,6 +162,14 @@ class TakeOver:
             else:
                 close_all(fds)
 
+    def take_memories(self, instance: Instance, request: Request) -> None:
+        """Its named memories, where nobody else has them by now."""
+        with contextlib.closing(request), contextlib.suppress(MultikernelError):
+            names = request.texts("names")
+            for name, fd in zip(names, request.take(len(names)), strict=True):
+                instance.named.bring(name, fd)
+            self._registry.publish(instance)
+
     def _restore(self, record: dict[str, Any]) -> None:
         plain, ran = record["plain"], record["run"]
         policy = Policy.from_json(record["policy"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -81,6 +82,11 @@ class HostSide:
         except Closed:
             if self._usher is None:
                 raise
+
+    def keep_memory(self, name: str, fd: int) -> None:
+        """Have a copy of the descriptor of a named memory for a host that does not have it, if there may be one."""
+        if self._usher is not None:
+            self._usher.memories[name] = os.dup(fd)
 
     def serve(self) -> None:
         """Do what the host wants; a look at a page when it wants nothing."""

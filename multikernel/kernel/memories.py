@@ -34,6 +34,7 @@ class Memories:
             if len(fds) != 1:
                 close_all(fds)
                 raise MultikernelError(f"the host sent {len(fds)} descriptors for a memory, not 1")
+            self._host.keep_memory(name, fds[0])
             self._mapped[name] = there = named.mapped(fds[0], answer["size"])
         elif len(there) != named.rounded(size):
             raise ResourceError(

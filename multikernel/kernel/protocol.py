@@ -71,6 +71,10 @@ To a new host of a persistent machine, whose host was killed, an instance says o
     {"answer": n, "failed": error}
                         the host does not know it, or knows another: it ends.
 
+and after that "hello", for each sixteen of its named memories, in case that nobody else has them,
+
+    {"verb": "memories", "names": [..]} + [a descriptor for each name]
+
 A link's socket ends are the two sides of one AF_UNIX SOCK_STREAM pair, made by the host. It keeps copies of
 both: a side that has ended does not hang up as long as it is due, and the host rings for it.
 """

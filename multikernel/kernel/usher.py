@@ -10,6 +10,7 @@ next; what is asleep there has been woken by the end of the old one, once.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import signal
@@ -21,10 +22,10 @@ from typing import TYPE_CHECKING
 from multikernel.errors import Closed, MultikernelError
 from multikernel.ipi.hostlane import HostLane, HostLaneReceiver
 from multikernel.kernel import protocol
-from multikernel.shm.channel import Channel, close_all
+from multikernel.shm.channel import MAX_DESCRIPTORS, Channel, close_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from multikernel.kernel.manifest import Manifest
     from multikernel.shm.pages import MachineView
@@ -59,6 +60,8 @@ class Usher:
     ) -> None:
         self.lane: HostLaneReceiver | None = None
         """The lane of the next host, until the loop takes it, and the control channel with it (`take`)."""
+        self.memories: dict[str, int] = {}
+        """Descriptors of named memories, for a host that does not have them."""
         self._manifest = manifest
         self._control, self._view, self._log = control, view, log
         self._instances, self._brings, self._others = instances, brings, others
@@ -165,6 +168,8 @@ class Usher:
             undo.callback(lane.close)
             status, console, pipe = self._brings
             following.send({"verb": "hello", "epoch": manifest.epoch}, [status, console, *lane.descriptors(), pipe])
+            for some in _by_sixteen(dict(self.memories)):
+                following.send({"verb": "memories", "names": list(some)}, list(some.values()))
             undo.pop_all()
         lane.attach(producer, bell)
         self._watched = os.dup(following.fileno())
@@ -182,6 +187,13 @@ class Usher:
         with contextlib.suppress(MultikernelError):
             self._log(f"this instance has lost its host, and ends: {why}")
         os._exit(1)
+
+
+def _by_sixteen(fds: dict[str, int]) -> Iterator[dict[str, int]]:
+    """As many at a time as travel with one document."""
+    items = iter(fds.items())
+    while some := dict(itertools.islice(items, MAX_DESCRIPTORS)):
+        yield some
 
 
 def _await_end(descriptor: int) -> None:

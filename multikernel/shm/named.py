@@ -32,6 +32,14 @@ def make(name: str, size: int) -> int:
     return fd
 
 
+def is_one(fd: int) -> bool:
+    """Whether a descriptor is that of a memory that `make` could have made."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SIZE_SEALS == _SIZE_SEALS and os.fstat(fd).st_size > 0
+    except OSError:
+        return False
+
+
 def mapped(fd: int, size: int) -> memoryview:
     """All of it, writable, for as long as this process runs; a forked child does not have it. `fd` is closed.
 

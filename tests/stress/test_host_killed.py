@@ -15,6 +15,7 @@ import pytest
 
 import multikernel as mk
 from tests.faults.killing import kill, zygote
+from tests.images.relay import FORMAT
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
 SEED = int(os.environ.get("MULTIKERNEL_SEED", "20260101"))
@@ -88,3 +89,25 @@ def test_stream_loses_nothing_and_all_comes_back_whatever_is_killed_and_when(mac
         assert (instance.pid, instance.epoch) == survivors[instance.name]
         assert instance.halt(timeout=PATIENCE).reason == "halted"
     assert signal.SIGKILL in {machine[name].last_end.signal for name in ("one", "two") if machine[name].last_end}
+
+
+def test_chain_of_instances_loses_nothing_though_each_of_them_is_killed_with_its_hosts(machine):
+    """A program, one instance, another, and back: both are restarted, and links go on, whoever hands them over."""
+    rng = random.Random(SEED)
+    endless = mk.Restart("always", delay=0.0, longest=0.1, limit=10**6)
+    boot(machine, "last", "relay.py", restart=endless)
+    boot(machine, "middle", "relay.py", "last", restart=endless)
+    sent = due = 0
+    with machine.connect("middle") as link:
+        for number in range(KILLS):
+            for _ in range(rng.randrange(400)):
+                link.send(FORMAT.pack(sent, 0), timeout=PATIENCE)
+                sent += 1
+            other, host = zygote(machine), machine.pid
+            which = rng.choice(("host", "zygote", "last", "middle", "middle and host", "last and zygote"))
+            pids = {"host": host, "zygote": other, "last": machine["last"].pid, "middle": machine["middle"].pid}
+            kill(*[pids[each] for each in which.split(" and ") if pids[each]])
+            while due < sent:
+                got, again = FORMAT.unpack(link.recv(timeout=PATIENCE).payload)
+                assert got == due or (again and got < due), (number, which, got, again, due)
+                due = max(due, got + 1)
