@@ -1,143 +1,431 @@
-"""What lies in the links of an instance that dies: its successor gets it, and so does its crash image."""
+"""A link belongs to the instance: what is sent while an incarnation takes over from another arrives, once, in order."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import random
 import select
 import signal
-import textwrap
-import time
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 import multikernel as mk
+from tests.images.relay import FORMAT
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-PATIENCE = 30.0  # seconds, for what takes some milliseconds
-
-DIES = """
-    def main(kernel):
-        for message in kernel.messages():
-            if message.payload == b"die" and not message.redelivered:
-                raise LookupError("on purpose")
-            if message.payload == b"poison":
-                raise LookupError("whatever comes before")
-            message.reply(b"%d %d %s" % (kernel.epoch, message.redelivered, message.payload))
-"""
-SAVES = """
-    def main(kernel):
-        for message in kernel.messages(timeout=0.5):
-            message.reply(b"saved %d %s" % (message.redelivered, message.payload))
-"""
+PATIENCE = 20.0  # seconds, for what takes some milliseconds
+AT_ONCE = mk.Restart("always", delay=0.0)
+RELAY = str(Path(__file__).parent / "images" / "relay.py")
 
 
-@pytest.fixture
-def machine() -> Iterator[mk.Machine]:
-    with mk.Machine(memory="64M") as machine:
+@pytest.fixture(scope="module")
+def running() -> Iterator[mk.Machine]:
+    with mk.Machine(memory="256M") as machine:
         yield machine
 
 
 @pytest.fixture
-def web(machine: mk.Machine, tmp_path: Path) -> Callable[..., mk.Instance]:
-    def make(*, crash: bool = False, **policy: object) -> mk.Instance:
-        web = machine.create("web", **policy)
-        for name, source in (("image.py", DIES), ("crash.py", SAVES)):
-            (tmp_path / name).write_text(textwrap.dedent(source))
-        web.load(str(tmp_path / "image.py"))
-        if crash:
-            web.load(str(tmp_path / "crash.py"), panic=True)
-        web.boot(until="ready")
-        return web
-
-    return make
+def machine(running: mk.Machine) -> Iterator[mk.Machine]:
+    yield running
+    for name in list(running):
+        with contextlib.suppress(mk.StateError):
+            running[name].kill()
+        running.delete(name)
 
 
-def soon(**more: float) -> mk.Restart:
-    return mk.Restart("on-failure", delay=0.001, longest=0.01, **more)
+def make(
+    machine: mk.Machine, name: str, cmdline: str = "", spec: str = RELAY, restart: object = "never"
+) -> mk.Instance:
+    instance = machine.create(name, memory="32M", exclusive=False, cpus=[min(os.sched_getaffinity(0))], restart=restart)
+    instance.load(spec, cmdline)
+    instance.boot()
+    return instance
 
 
-def replies(link: mk.Link, count: int) -> list[bytes]:
-    return [link.recv(timeout=PATIENCE).payload for _ in range(count)]
+def script(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "image.py"
+    path.write_text(text)
+    return str(path)
 
 
-def until(what: Callable[[], bool]) -> None:
-    """Look until it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to be"
-        select.select([], [], [], 0.001)
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
 
 
-def test_restarted_instance_goes_on_with_the_link_and_what_lies_in_it(machine, web):
-    it = web(restart=soon())
-    with machine.connect("web", timeout=PATIENCE) as link:
-        link.send_many([b"a", b"die", b"b"])
-        assert replies(link, 3) == [b"1 0 a", b"2 1 die", b"2 0 b"]
-        link.send(b"c")
-        assert replies(link, 1) == [b"2 0 c"]
-    assert [(each.length, each.sender >= 512) for each in it.panic.messages] == [(3, True), (1, True)]
+def crash(instance: mk.Instance) -> None:
+    """Kill what runs of it, whatever that is by now."""
+    try:
+        os.kill(instance.pid or 1 << 22, signal.SIGKILL)
+    except ProcessLookupError:  # between two
+        pass
 
 
-def test_instance_that_is_not_restarted_closes_its_links(machine, web):
-    it = web()
-    with machine.connect("web", timeout=PATIENCE) as link:
-        link.send(b"die")
+class Stream:
+    """Numbers sent by a link that come back: none is lost, and one that comes twice says so.
+
+    Two at most may be in the hands of each incarnation that ends: one on the way there, one on the way back.
+    """
+
+    def __init__(self, link: mk.Link) -> None:
+        self.link = link
+        self.sent = self.due = self.again = 0
+
+    def step(self) -> None:
+        """Send what there is room for, up to some; take what is there."""
+        for _ in range(16):
+            if self.sent - self.due > 1000 or not self.link.try_send(FORMAT.pack(self.sent, 0)):
+                break
+            self.sent += 1
+        for message in self.link.try_recv_many(64):
+            self.take(message)
+
+    def take(self, message: mk.Message) -> None:
+        number, again = FORMAT.unpack(message.payload)
+        assert number == self.due or (again and number < self.due), (number, again, self.due)
+        self.due = max(self.due, number + 1)
+        self.again += bool(again)
+
+    def finish(self) -> None:
+        while self.due < self.sent:
+            self.take(self.link.recv(timeout=PATIENCE))
+
+
+# --- links of a program
+
+
+def test_a_link_goes_on_over_a_reboot(machine):
+    web = make(machine, "web")
+    with machine.connect("web") as link:
+        assert link.request(b"epoch", timeout=PATIENCE).payload == b"1"
+        web.reboot()
+        assert link.request(b"epoch", timeout=PATIENCE).payload == b"2"
+        web.reboot()
+        web.reboot()  # one that the link has never seen
+        assert link.request(b"epoch", timeout=PATIENCE).payload == b"4"
+
+
+def test_a_request_under_way_is_answered_by_the_successor(machine, tmp_path):
+    web = make(machine, "web", spec=script(tmp_path, """
+import signal
+def main(kernel):
+    kernel.ready()
+    while kernel.epoch == 1:
+        signal.pause()
+    for message in kernel.messages():
+        message.reply(b"%d" % kernel.epoch)
+"""))  # fmt: skip
+    link = None
+
+    def connect() -> None:
+        nonlocal link
+        link = machine.connect("web", timeout=PATIENCE)
+
+    # The first one never looks, so it is made the second one's by a message that lies there before it dies.
+    web.kill()
+    web.boot()
+    connect()
+    assert link is not None
+    with link:
+        os.kill(web.pid, signal.SIGSTOP)
+        replies: list[bytes] = []
+        asker = in_thread(lambda: replies.append(link.request(b"x", timeout=PATIENCE).payload))
+        web.reboot(timeout=2.0)
+        asker.join(PATIENCE)
+        assert replies == [b"3"]
+
+
+@pytest.mark.parametrize("how", ["reboot", "SIGKILL"])
+def test_a_stream_both_ways_goes_on_in_order(machine, how):
+    rng = random.Random(1)
+    web = make(machine, "web", restart=mk.Restart("always", limit=1000, delay=0.0))
+    with machine.connect("web", capacity="16K") as link:
+        stream = Stream(link)
+        for _ in range(10):
+            until = stream.due + rng.randrange(2000)
+            changing = None
+            while stream.due < until or (changing is not None and changing.is_alive()):
+                stream.step()
+                if changing is None and stream.due > until - 500:
+                    changing = in_thread(web.reboot if how == "reboot" else lambda: crash(web))
+        stream.finish()
+        assert web.epoch > 10 or how == "SIGKILL"
+        assert web.epoch > 1
+
+
+def test_one_message_to_a_successor_that_sleeps_wakes_it(machine, tmp_path):
+    """Its sender does nothing else: what it sends by the dead one's account must not be left there."""
+    web = make(machine, "web", spec=script(tmp_path, """
+import os
+def main(kernel):
+    for message in kernel.messages():
+        print(message.payload.decode())
+        if message.payload == b"end":
+            os._exit(7)
+"""))  # fmt: skip
+    with machine.connect("web") as link:
+        for _ in range(3):
+            web.reboot(until="ready")
+        link.send(b"end")
+        assert web.wait(timeout=PATIENCE).code == 7
+
+
+def test_sends_go_on_until_the_lane_is_full_and_wait_then(machine, tmp_path):
+    web = make(machine, "web", restart=mk.Restart("always", delay=0.5))
+    with machine.connect("web", capacity=4096) as link:
+        assert link.request(b"epoch", timeout=PATIENCE).payload == b"1"
+        crash(web)
+        web.wait(timeout=PATIENCE)
+        stream = Stream(link)
+        while link.try_send(FORMAT.pack(stream.sent, 0)):
+            stream.sent += 1
+        assert stream.sent > 100
+        with pytest.raises(TimeoutError):
+            link.send(FORMAT.pack(stream.sent, 0), timeout=0.02)
+        with pytest.raises(TimeoutError):
+            link.recv(timeout=0.02)
+        assert link.try_recv() is None
+        assert not link.closed
+        link.send(FORMAT.pack(stream.sent, 0), timeout=PATIENCE)
+        stream.sent += 1
+        stream.finish()
+        assert web.epoch == 2
+
+
+def test_waits_of_every_kind_end_when_the_successor_sends(machine):
+    web = make(machine, "web")
+    with machine.connect("web") as link:
+        for wait in (
+            lambda: mk.wait([link], PATIENCE),
+            lambda: select.select([link.fileno()], [], [], PATIENCE)[0],
+            lambda: link.wait(PATIENCE),
+            lambda: next(iter(link.recv_many(4, PATIENCE))),
+        ):
+            os.kill(web.pid, signal.SIGSTOP)
+            link.send(FORMAT.pack(0, 0))
+            rebooting = in_thread(lambda: web.reboot(timeout=1.0))
+            assert wait() != []
+            rebooting.join(PATIENCE)
+            link.try_recv()
+
+
+def test_tasks_wait_for_a_successor(machine):
+    web = make(machine, "web")
+
+    async def ask_over_reboots(link: mk.Link) -> list[bytes]:
+        loop = asyncio.get_running_loop()
+        answers = []
+        for _ in range(3):
+            rebooting = loop.run_in_executor(None, web.reboot)
+            answers += [(await link.arequest(b"epoch", timeout=PATIENCE)).payload for _ in range(20)]
+            await rebooting
+        answers.append((await link.arequest(b"epoch", timeout=PATIENCE)).payload)
+        return answers
+
+    with machine.connect("web") as link:
+        answers = asyncio.run(ask_over_reboots(link))
+        assert answers == sorted(answers)
+        assert answers[-1] == b"4"
+
+
+def test_interrupts_are_counted_over_a_reboot(machine, tmp_path):
+    web = make(machine, "web", spec=script(tmp_path, """
+def main(kernel):
+    seen = 0
+    @kernel.on_ipi(5)
+    def tick(vector, count):
+        nonlocal seen
+        seen += count
+    for message in kernel.messages():
+        message.link.ipi(9)
+        message.reply(b"%d" % seen)
+"""))  # fmt: skip
+    counted = 0
+    with machine.connect("web") as link:
+        heard: list[int] = []
+        link.on_ipi(9, lambda _, count: heard.append(count))
+        for round_ in range(4):
+            for _ in range(round_ + 1):
+                link.ipi(5)
+            counted += int(link.request(b"?", timeout=PATIENCE).payload)
+            web.reboot()
+        counted += int(link.request(b"?", timeout=PATIENCE).payload)
+        assert counted == 1 + 2 + 3 + 4
+        assert sum(heard) == 5
+
+
+# --- messages that were seen
+
+
+def test_what_was_in_the_hands_of_the_dead_comes_again_and_says_so(machine, tmp_path):
+    web = make(machine, "web", restart=AT_ONCE, spec=script(tmp_path, """
+import os, signal
+def main(kernel):
+    for message in kernel.messages(copy=kernel.epoch % 2):
+        if bytes(message.payload) == b"die" and not message.redelivered:
+            os.kill(os.getpid(), signal.SIGKILL)
+        message.reply(b"%d" % message.redelivered)
+"""))  # fmt: skip
+    with machine.connect("web") as link:
+        for _ in range(2):  # a copy, then a view
+            for payload in (b"before", b"die", b"after"):
+                link.send(payload)
+            assert [link.recv(timeout=PATIENCE).payload for _ in range(3)] == [b"0", b"1", b"0"]
+        assert web.epoch == 3
+
+
+def test_a_message_of_which_four_have_died_is_set_aside(machine):
+    web = make(machine, "web", restart=AT_ONCE)
+    with machine.connect("web") as link:
+        link.send(b"drop")
+        assert link.request(b"epoch", timeout=PATIENCE).payload == b"5"
+        assert "was set aside" in machine.proc["instances/web/console"]
+        assert web.epoch == 5
+
+
+def test_a_boot_that_fails_counts_no_message_as_seen(machine, tmp_path):
+    """Incarnations that never came to the message did not die of it."""
+    web = make(machine, "web", restart=AT_ONCE, spec=script(tmp_path, """
+import os, signal
+def main(kernel):
+    for message in kernel.messages():
+        if kernel.epoch in (1, 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+        message.reply(b"%d" % message.redelivered)
+"""))  # fmt: skip
+    with machine.connect("web") as link:
+        assert link.request(b"x", timeout=PATIENCE).payload == b"1"
+        assert web.epoch == 3
+
+
+# --- when none comes
+
+
+@pytest.mark.parametrize("how", ["halt", "kill", "fails"])
+def test_without_a_successor_it_is_closed(machine, tmp_path, how):
+    web = make(machine, "web")
+    with machine.connect("web") as link:
+        link.send(FORMAT.pack(0, 0))
+        assert link.recv(timeout=PATIENCE)
+        if how == "fails":
+            crash(web)
+        else:
+            getattr(web, how)()
         with pytest.raises(mk.Closed):
             link.recv(timeout=PATIENCE)
-    assert it.state == "failed"
+        with pytest.raises(mk.Closed):
+            link.send(b"x", timeout=PATIENCE)
+        assert web.state == ("failed" if how == "fails" else "loaded")
+        web.boot()
+        with pytest.raises(mk.Closed):  # a later boot is none of its business
+            link.recv(timeout=PATIENCE)
 
 
-def test_link_is_closed_when_the_restarts_are_given_up(machine, web, tmp_path):
-    it = web(restart=soon(limit=2))
-    with machine.connect("web", timeout=PATIENCE) as link:
-        link.send(b"poison")
+def test_who_waits_for_a_successor_that_fails_for_good_is_told_closed(machine, tmp_path):
+    web = make(machine, "web", spec=script(tmp_path, """
+import os, signal
+def main(kernel):
+    if kernel.epoch > 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    for message in kernel.messages():
+        message.reply(message.payload)
+"""), restart=mk.Restart("always", limit=2, delay=0.01))  # fmt: skip
+    with machine.connect("web") as link:
+        crash(web)
         with pytest.raises(mk.Closed):
             link.recv(timeout=PATIENCE)
-    until(lambda: (it.state, it.epoch, it.pid) == ("failed", 3, 0))
+        assert web.state == "failed"
+        assert not machine.view.instance(web.id).due
 
 
-def test_message_that_kills_one_after_the_other_is_set_aside_and_named_in_the_report(machine, web):
-    it = web(restart=soon())
-    with machine.connect("web", timeout=PATIENCE) as link:
-        link.send_many([b"poison", b"after"], subtype=7)
-        assert replies(link, 1) == [b"5 0 after"]
-        until(lambda: it.panic.set_aside != ())
-        [aside] = it.panic.set_aside
-        assert (aside.subtype, aside.length, aside.sender >= 512) == (7, len(b"poison"), True)
-        assert it.panic.epoch == 4
-        assert "Messages that were set aside:\n  from 512: type 0x4000, subtype 7" in it.panic.text()
-
-
-def test_crash_image_gets_what_the_dead_one_did_not_deal_with(machine, web):
-    it = web(crash=True)
-    with machine.connect("web", timeout=PATIENCE) as link:
-        link.send_many([b"a", b"die", b"b"])
-        assert replies(link, 3) == [b"1 0 a", b"saved 1 die", b"saved 0 b"]
+def test_a_halt_takes_a_successor_back_and_closes_the_link(machine):
+    web = make(machine, "web", restart=mk.Restart("always", delay=30.0))
+    with machine.connect("web") as link:
+        crash(web)
+        web.wait(timeout=PATIENCE)
+        with pytest.raises(TimeoutError):
+            link.recv(timeout=0.02)
+        web.halt()
         with pytest.raises(mk.Closed):
             link.recv(timeout=PATIENCE)
-    assert (it.state, it.epoch) == ("failed", 2)
 
 
-def test_link_goes_on_behind_the_crash_image(machine, web):
-    web(crash=True, restart=soon())
-    with machine.connect("web", timeout=PATIENCE) as link:
-        link.send_many([b"die", b"a"])
-        assert replies(link, 2) == [b"saved 1 die", b"saved 0 a"]
-        link.send(b"b")
-        assert replies(link, 1)[0] in (b"3 0 b", b"saved 0 b")
+def test_what_a_program_sent_before_it_left_arrives_at_the_successor(machine, tmp_path):
+    web = make(machine, "web", restart=mk.Restart("always", delay=0.3), spec=script(tmp_path, """
+def main(kernel):
+    for message in kernel.messages():
+        print(message.payload.decode(), flush=True)
+        if message.payload == b"last":
+            return 5
+"""))  # fmt: skip
+    link = machine.connect("web")
+    crash(web)
+    web.wait(timeout=PATIENCE)
+    link.send(b"first")
+    link.send(b"last")
+    link.close()
+    while web.epoch < 2 or web.pid:
+        web.wait(timeout=PATIENCE)
+        if web.last_end is not None and web.last_end.code == 5:
+            break
+    assert web.last_end.code == 5
 
 
-def test_hung_instance_that_is_rebooted_goes_on_with_its_link(machine, web):
-    it = web(watchdog=0.3, on_hang="reboot")
+def test_a_link_that_either_side_has_closed_is_not_kept(machine, tmp_path):
+    web = make(machine, "web", spec=script(tmp_path, """
+def main(kernel):
+    for message in kernel.messages():
+        message.link.close()
+"""))  # fmt: skip
+    census = lambda: machine._membership.request("census", {})["descriptors"]  # noqa: E731
+    before = census()
+    for _ in range(3):
+        with machine.connect("web"):
+            assert census() > before
+    for _ in range(3):
+        with machine.connect("web") as link:
+            link.send(b"close it")
+            with pytest.raises(mk.Closed):
+                link.recv(timeout=PATIENCE)
+    web.reboot()
+    assert census() == before
 
-    with machine.connect("web", timeout=PATIENCE) as link:
-        link.send(b"a")
-        assert replies(link, 1) == [b"1 0 a"]
-        os.kill(it.pid, signal.SIGSTOP)
-        link.send(b"b")
-        assert replies(link, 1)[0] in (b"2 0 b", b"2 1 b")
-    assert it.last_end.reason == "watchdog"
+
+# --- links between instances
+
+
+@pytest.mark.parametrize("who", [["a"], ["b"], ["a", "b"]])
+def test_a_chain_goes_on_whichever_of_its_instances_are_killed(machine, who):
+    rng = random.Random(2)
+    restart = mk.Restart("always", limit=1000, delay=0.0)
+    make(machine, "b", restart=restart)
+    make(machine, "a", "b", restart=restart)
+    with machine.connect("a", capacity="64K") as link:
+        stream = Stream(link)
+        for _ in range(8):
+            until = stream.due + rng.randrange(600)
+            while stream.due < until:
+                stream.step()
+            for name in who:
+                crash(machine[name])
+        stream.finish()
+        assert all(machine[name].epoch > 1 for name in who)
+
+
+def test_who_asks_again_for_a_link_gets_the_one_that_was_taken_over(machine):
+    make(machine, "b")
+    a = make(machine, "a", "b")
+    with machine.connect("a") as link:
+        stream = Stream(link)
+        stream.step()
+        stream.finish()
+        for _ in range(3):
+            a.reboot()
+            stream.step()
+            stream.finish()
+        assert len(machine.watched(machine["b"].id)[1].read().links) == 1
