@@ -315,7 +315,7 @@ class HostKernel:
                 self.broker.heard(instance, document, fds)
             case "resumed" | "abandoned" if instance.run is not None:
                 self.links.answered(instance.run, document, fds)
-                self.lifecycle.let_go_on(instance, instance.run)
+                self.lifecycle.spawner.let_go_on(instance, instance.run)
             case "memories":
                 self.takeover.take_memories(instance, Request(document, fds))
             case "memory" if instance.run is not None:

@@ -12,29 +12,30 @@ import asyncio
 import contextlib
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from multikernel.errors import Closed, Timeout, from_wire
 from multikernel.host import ends
 from multikernel.host.ending import ends_within, first_of, kill_now, make_way
 from multikernel.host.failed_boot import boot_error
-from multikernel.host.incarnation import Incarnation, Until
 from multikernel.host.nursery import ZygoteLost
+from multikernel.host.spawner import ASKED, COLD, Spawner
 from multikernel.host.states import check_step, refused
 from multikernel.host.supervision import Supervision
-from multikernel.kernel.manifest import Manifest
 from multikernel.shm.channel import close_all
-from multikernel.shm.pages import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multikernel.host.instance import Instance, Loaded
+    from multikernel.host.incarnation import Incarnation, Until
+    from multikernel.host.instance import Instance
     from multikernel.host.kept import KeptLinks
     from multikernel.host.nursery import Nursery
     from multikernel.host.orphans import Status
     from multikernel.host.registry import Registry
+    from multikernel.host.spawner import How
     from multikernel.shm.channel import Document
+    from multikernel.shm.pages import End
 
 _LAST_WAIT = 2.0  # seconds for killed instances to be reaped, before the machine goes anyway
 
@@ -59,8 +60,8 @@ class Lifecycle:
         spoke: Callable[[Instance, Document, list[int]], None],
         ended: Callable[[Incarnation], None],
     ) -> None:
-        self._registry, self._zygote, self._links = registry, zygote, links
-        self._spoke, self._ended = spoke, ended
+        self._registry, self._links, self._ended = registry, links, ended
+        self.spawner = Spawner(registry, zygote, links, spoke=spoke, active=self._on_active)
         self.supervision = Supervision(self, registry)
         self._closing = False
 
@@ -77,7 +78,7 @@ class Lifecycle:
             self.supervision.cancel(instance)
             instance.restarts = 0
             try:
-                return await self._boot(instance, until, within, cold=cold)
+                return await self._boot(instance, until, within, COLD if cold else ASKED)
             except BaseException:
                 self.give_up(instance)  # it may have been due
                 raise
@@ -115,9 +116,7 @@ class Lifecycle:
         instance.due = True
         self._registry.publish(instance)
 
-    async def succeed(
-        self, instance: Instance, until: Until, within: float, *, by_policy: bool = False, crashed: bool = False
-    ) -> Incarnation:
+    async def succeed(self, instance: Instance, until: Until, within: float, how: How = ASKED) -> Incarnation:
         """Boot the successor of an incarnation that has ended; the caller has the instance's turn.
 
         It has the id, and, if it was expected, links, named memory and messages that were not released.
@@ -126,7 +125,7 @@ class Lifecycle:
             As `boot`. A successor that was expected still is, unless this one had become active: try again, or
             `give_up`.
         """
-        return await self._boot(instance, until, within, by_policy=by_policy, crashed=crashed)
+        return await self._boot(instance, until, within, how)
 
     def give_up(self, instance: Instance) -> None:
         """No successor will come: who waits for one is told so. Nothing happens if none was expected."""
@@ -278,20 +277,11 @@ class Lifecycle:
             code, number, dumped = status or (0, 0, False)
             self._finish(instance, code, number, dumped=dumped)
 
-    async def _boot(
-        self,
-        instance: Instance,
-        until: Until,
-        within: float,
-        *,
-        by_policy: bool = False,
-        crashed: bool = False,
-        cold: bool = False,
-    ) -> Incarnation:
+    async def _boot(self, instance: Instance, until: Until, within: float, how: How = ASKED) -> Incarnation:
         """Start an incarnation, and wait until it is as far as `until`. Raises as `boot` does."""
         if self._closing:
             raise Closed(f"machine {self._registry.machine!r} is shutting down")
-        run = await self._start(instance, until, by_policy=by_policy, crashed=crashed, cold=cold)
+        run = await self.spawner.start(instance, until, how)
         reached = run.reached[until]
         await first_of(reached, run.over, seconds=within)
         if reached.done():
@@ -301,79 +291,6 @@ class Lifecycle:
             run.kill()
         await run.over
         raise boot_error(instance, run, f"{until} within {within:g} s" if run.late else until)
-
-    def incarnation(self, instance: Instance, epoch: int, until: Until) -> Incarnation:
-        """A new incarnation of an instance, which is not started yet, and may be another host's."""
-        run = Incarnation(
-            instance.id,
-            epoch,
-            until,
-            on_hello=lambda: self._on_hello(instance, run),
-            on_active=lambda: self._on_active(instance),
-            on_document=lambda document, fds: self._spoke(instance, document, fds),
-        )
-        return run
-
-    async def _start(
-        self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool, cold: bool
-    ) -> Incarnation:
-        """Have a new incarnation forked. Takes everything back if that fails."""
-        while True:
-            try:
-                return await self._spawn(instance, until, by_policy=by_policy, crashed=crashed, cold=cold)
-            except ZygoteLost:  # the next one is asked
-                continue
-
-    async def _spawn(
-        self, instance: Instance, until: Until, *, by_policy: bool, crashed: bool, cold: bool
-    ) -> Incarnation:
-        loaded = instance.crash_image if crashed else instance.loaded
-        if loaded is None:
-            raise AssertionError("an instance that may boot has an image")
-        await self._zygote.ready()
-        run = self.incarnation(instance, instance.epoch + 1, until)
-        run.by_policy, run.crashed = by_policy, crashed
-        run.takes_over = instance.due
-        instance.run = run
-        instance.epoch += 1
-        instance.claimed_ns = time.monotonic_ns()
-        extras = {**run.extras(), **loaded.extras(), **self._registry.extras()}
-        if crashed and instance.panic is not None:
-            extras["panic"] = instance.panic[1]
-        manifest = self._manifest(instance, loaded, tuple(extras))
-        try:
-            self._zygote.send(
-                {"verb": "spawn", "instance": instance.id, "epoch": run.epoch, "manifest": manifest, "cold": cold},
-                [*run.descriptors(loaded.image.fd, self._registry.page.fd), *extras.values()],
-            )
-            await first_of(run.spawned, run.over)
-            if run.spawned.done():
-                run.spawned.result()
-        except BaseException as error:
-            instance.run = None
-            instance.epoch -= 1
-            run.over.set_result(End("boot", 1, traceback=f"{error}\n"))  # for who wanted to kill it meanwhile
-            run.close()
-            self._registry.publish(instance)
-            raise
-        run.handed_over()
-        return run
-
-    def _on_hello(self, instance: Instance, run: Incarnation) -> None:
-        self._registry.show(instance)
-        if run.takes_over:
-            self._links.hand_over(run, instance.name)
-            self.let_go_on(instance, run)
-
-    def let_go_on(self, instance: Instance, run: Incarnation) -> None:
-        """Have a successor go on once it has answered for all links: its peers have been told of it by then.
-
-        What is published here is what makes them look: before the successor begins to work, see csrc's resume.h.
-        """
-        if run.takes_over and self._links.is_through(run):
-            run.takes_over = False
-            self._registry.publish(instance)
-            run.push({"push": "go"})
 
     def _on_active(self, instance: Instance) -> None:
         if instance.run is not None:
@@ -410,22 +327,6 @@ class Lifecycle:
         if not instance.due:
             self._links.left(instance.id)
         run.close()
-
-    def _manifest(self, instance: Instance, loaded: Loaded, extras: tuple[str, ...]) -> dict[str, Any]:
-        return Manifest(
-            id=instance.id,
-            name=instance.name,
-            epoch=instance.epoch,
-            machine=self._registry.machine,
-            cpus=instance.cpus,
-            memory=instance.memory,
-            cmdline=loaded.cmdline,
-            directory=loaded.directory,
-            image=loaded.image.describe() | {"imports": []},  # which are for watchers
-            core=instance.policy.core,
-            takes_over=instance.run is not None and instance.run.takes_over,
-            extras=extras,
-        ).to_json()
 
 
 def _running(instance: Instance) -> Incarnation:

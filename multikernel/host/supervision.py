@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from multikernel.errors import BootError, Closed, MultikernelError
 from multikernel.host import log, report
 from multikernel.host.oom import OomKills
+from multikernel.host.spawner import How
 from multikernel.host.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Supervision:
             async with instance.turn():
                 crashed = instance.crash_due
                 if self.cancel(instance):
-                    await self._lifecycle.succeed(instance, "active", _WITHIN, by_policy=True, crashed=crashed)
+                    await self._lifecycle.succeed(instance, "active", _WITHIN, How(by_policy=True, crashed=crashed))
         except Closed:  # the machine is shutting down
             self._lifecycle.give_up(instance)
         except BootError as error:  # what follows was decided, and published, as after any other end

@@ -203,7 +203,7 @@ class TakeOver:
         child = self._living.pop(key, 0)
         pid = ran["pid"] or child
         pidfd = _open(pid, ran["started"]) if pid and key not in self._ended else -1
-        run = instance.run = self._lifecycle.incarnation(instance, instance.epoch, "active")
+        run = instance.run = self._lifecycle.spawner.incarnation(instance, instance.epoch, "active")
         run.by_policy, run.crashed, run.asked = ran["by_policy"], ran["crashed"], ran["asked"]
         run.take_over(pid, pidfd, pages, crash, instance.state_time_ns)
         if pages:
@@ -237,7 +237,7 @@ class TakeOver:
     def _show(self, instance: Instance, pages: list[int]) -> None:
         """Show the pages of an incarnation that ended under another host. None: nothing."""
         if pages:
-            instance.last = self._lifecycle.incarnation(instance, instance.epoch, "active")
+            instance.last = self._lifecycle.spawner.incarnation(instance, instance.epoch, "active")
             instance.last.close()
             instance.last.pages = pages
 

@@ -13,7 +13,7 @@ import pytest
 import multikernel
 from multikernel._core import ffi, lib
 from multikernel.resources.topology import Topology
-from multikernel.shm.pages import PHASES, Counters, End, ImageRecord, InstanceRecord
+from multikernel.shm.pages import PHASES, Counters, End, ImageRecord, InstanceRecord, Supervised
 from multikernel.units import parse_cpus
 
 
@@ -326,3 +326,12 @@ def test_console_is_as_it_was_printed(busy):
     lines = busy.proc.snapshot("instances/web/console")["lines"]
     assert [(line["text"], line["partial"]) for line in lines] == [("hello", False), ("world", True)]
     assert busy.proc["instances/my db/console"] == ""
+
+
+def test_times_from_the_future_and_the_past_are_no_negative_times(world):
+    """A clock that a page's writer has made up must not make the view say nonsense, or a watcher do it."""
+    later = time.monotonic_ns() + 10**15
+    supervised = Supervised(restart="always", restart_at_ns=1, hung_since_ns=later, watchdog_ns=1, claimed_ns=later)
+    world.record(InstanceRecord(1, "web", state_time_ns=later, supervised=supervised))
+    status = world.proc.snapshot("instances/web/status")
+    assert (status["since_ns"], status["restart_in_ns"], status["hung_ns"]) == (0, 0, 0)
