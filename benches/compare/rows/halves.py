@@ -28,16 +28,11 @@ class ByCffi(RingChannel):
 
 
 def halves(_: Peers) -> list[Planned]:
-    """Streams, and round trips of two that spin."""
+    """Streams, one message a call."""
     if HOT_CALLS != "extension":
         raise RuntimeError(f"both halves are compared, and this process has {HOT_CALLS} alone")
-
-    def spinning(size: int) -> ByCffi:
-        return ByCffi(size, wait="spin")
-
     others = {BY_CFFI: ByCffi, "os.pipe": OsPipe}
-    streams = [Planned(cases.message(size, others), {BY_CFFI: GOAL}) for size in (8, 64, 1024)]
-    return [*streams, Planned(cases.spinning(8, {BY_CFFI: spinning}), {})]
+    return [Planned(cases.message(size, others), {BY_CFFI: GOAL}) for size in (8, 64, 1024)]
 
 
 ROWS = {"halves": Row("what the calls in C buy over cffi", halves)}
