@@ -73,6 +73,7 @@ def all_rows() -> dict[str, Row]:
         core,
         executor,
         fan_in,
+        footprint,
         halves,
         idle,
         instances,
@@ -86,6 +87,6 @@ def all_rows() -> dict[str, Row]:
 
     streams = (core, messages, arrays, round_trips, payloads, fan_in)
     rows: dict[str, Row] = {}
-    for module in (*streams, idle, objects, executor, waiting, halves, instances, system_calls):
+    for module in (*streams, idle, objects, executor, waiting, halves, instances, footprint, system_calls):
         rows |= module.ROWS
     return rows
