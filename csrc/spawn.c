@@ -51,7 +51,7 @@ static int verify(const cpu_set_t *cpus)
 
 static int confine(void)
 {
-	return setpgid(0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1ul, 0ul, 0ul, 0ul) < 0 ? -errno : 0;
+	return setsid() < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1ul, 0ul, 0ul, 0ul) < 0 ? -errno : 0;
 }
 
 /* Descriptors from @first up are not to be inherited. */

@@ -88,7 +88,7 @@ def fork(in_child: Callable[[], None]) -> Spare | Birth:
 
 
 def _wait(channel: Channel, zygote: int) -> Birth:
-    os.setpgid(0, 0)
+    os.setsid()
     process.set_name("mk-spare")
     process.close_all_but([channel.fileno()])  # the zygote's other things, by which somebody sees its end
     try:

@@ -36,7 +36,8 @@ and so do the instances, which the system does not kill at its end there.
 
 When nothing is to be done one more child is forked ahead, which waits for what it is to be (`multikernel.host.spare`).
 
-An instance leads a process group of its own. What it started and left in that group is killed with it; what left
+An instance leads a session, and so a process group, of its own: of a group whose parent ends the system ends those that
+are stopped, but not over the border of a session. What it started and left in that group is killed with it; what left
 the group too (setsid) goes with the machine at the latest.
 """
 
@@ -283,11 +284,9 @@ class _Zygote:
         else:
             pid = self._told_spare(request, fds) or os.fork()
         if pid == 0:
-            os.setpgid(0, 0)
+            os.setsid()
             self._close()
             return birth
-        with contextlib.suppress(OSError):  # both do it, so that it is done whoever runs first
-            os.setpgid(pid, pid)
         try:
             self._announce(birth.manifest, pid)
         except OSError:  # the host does not know it, so it must not live

@@ -106,6 +106,19 @@ def test_instance_goes_on_and_is_supervised_by_whoever_takes_over(machine, boot,
     assert (web.state, machine.proc.snapshot("instances/web/status")["epoch"]) == ("loaded", 1)
 
 
+def test_instance_that_is_stopped_is_still_there_when_host_and_zygote_were_killed(machine, boot):
+    web = boot("web", "echo.py")
+    pid = web.pid
+    with machine.connect("web") as link:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            kill(*victims(machine, "both"))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert link.request(b"still there?", timeout=PATIENCE).payload == b"still there?"
+    assert (web.pid, web.state) == (pid, "active")
+
+
 @pytest.mark.two_cpus
 @pytest.mark.parametrize("rounds", [["host", "zygote", "both"]])
 def test_stream_between_two_instances_loses_nothing(machine, boot, rounds):
