@@ -211,7 +211,7 @@ def test_halt_that_is_asked_for_before_the_instance_has_come_reaches_it(machine,
 @pytest.mark.parametrize("which", ["host", "zygote", "both"])
 def test_instances_that_do_not_run_are_kept_as_they_were(machine, boot, tmp_path, which):
     """Names, ids, cpus, memory, ends; and images, unless both are killed: those are nowhere else."""
-    boot("keeper", "echo.py")
+    boot("keeper", CONNECTS)  # of another image: who has the same brings it back
     made = machine.create("made", memory="32M", exclusive=False, id=17)
     ended = boot("ended", "echo.py", "some words")
     ended.halt()

@@ -146,7 +146,8 @@ def test_request_that_makes_no_sense_is_answered_with_an_error(machine, channel,
 
 def test_step_of_an_instance_in_the_wrong_state_is_a_state_error_on_the_wire(machine, channel):
     machine.create("web")
-    answer = ask(channel, {"verb": "boot", "id": 1, "name": "web", "instance": None, "until": "active", "timeout": 1})
+    answer = ask(channel, {"verb": "boot", "id": 1, "name": "web", "instance": None, "until": "active", "cold": False,
+                          "timeout": 1})  # fmt: skip
     with pytest.raises(StateError, match="it is ready"):
         raise from_wire(answer["failed"])
 
