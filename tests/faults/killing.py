@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ PATIENCE = 20.0  # seconds, for what takes half of one; a loaded system starts a
 
 
 def zygote(machine: mk.Machine) -> int:
-    return machine._membership.request("census", {})["zygote"]
+    """Its pid; of the next one, if one has just ended."""
+    deadline = time.monotonic() + PATIENCE
+    while not (pid := machine._membership.request("census", {})["zygote"]):
+        assert time.monotonic() < deadline
+    return pid
 
 
 def kill(*pids: int) -> None:
