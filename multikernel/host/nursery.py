@@ -68,6 +68,11 @@ class Nursery:
         self._pidfd = -1
         self._wire = self._listen(channel)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether there is one that serves."""
+        return self._up.is_set()
+
     async def ready(self) -> None:
         """Wait until there is one that is up.
 

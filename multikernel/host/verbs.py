@@ -31,7 +31,8 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
                   halts the instances, kills what has not halted in time; the end of file comes when all is gone
     adopt     an instance's, see `multikernel.kernel.protocol`
     census    {}                                             -> {"descriptors", "objects", "threads", "zygote"}
-                  what the host itself holds: open descriptors, mapped memory objects, threads; and its zygote's pid
+                  what the host itself holds: open descriptors, mapped memory objects, threads; and
+                  the pid of its zygote, 0 while none is up
     seen      {"instance": id}                               not answered: the last push about it was taken
     unlink    {"link": l}                                    not answered: the client has closed a link
     facing    {"link": l, "epoch": e}                        not answered: which incarnation of the peer it has to do
@@ -215,7 +216,7 @@ async def adopt(host: HostKernel, client: Client, request: Request) -> Answer:
 
 async def census(host: HostKernel, _client: Client, _request: Request) -> Answer:
     """Say what the host holds."""
-    return {**_holdings(), "zygote": host.nursery.pid}, []
+    return {**_holdings(), "zygote": host.nursery.pid if host.nursery.is_up else 0}, []
 
 
 VERBS: dict[str, Verb] = {

@@ -112,7 +112,8 @@ def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequenc
     gc.freeze()
     gc.disable()
     log.redirect(rundir)
-    channel.send({"push": "up"})
+    with contextlib.suppress(Closed):  # a host that was killed meanwhile: `serve` finds what it has left, and its end
+        channel.send({"push": "up"})
     birth = zygote.serve()
     if birth is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
