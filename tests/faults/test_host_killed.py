@@ -317,7 +317,7 @@ def test_one_that_was_asked_to_halt_is_not_restarted_by_the_next_host(machine, t
 @pytest.mark.parametrize("which", ["host", "both"])
 def test_restart_that_is_due_comes_under_the_next_host(machine, boot, which):
     """The back-off goes on where it was."""
-    boot("keeper", "echo.py")
+    boot("keeper", CONNECTS)  # of another image: who has the same brings it back
     policy = mk.Restart("always", delay=1.0)
     web = machine.create("web", memory="32M", exclusive=False, restart=policy)
     web.load(f"{IMAGES / 'echo.py'}:main")
