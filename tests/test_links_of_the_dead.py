@@ -139,5 +139,8 @@ def test_hung_instance_that_is_rebooted_goes_on_with_its_link(machine, web):
         assert replies(link, 1) == [b"1 0 a"]
         os.kill(it.pid, signal.SIGSTOP)
         link.send(b"b")
-        assert replies(link, 1)[0] in (b"2 0 b", b"2 1 b")
+        heard = replies(link, 1)[0]
+        if heard == b"2 1 a":  # it was stopped before it had asked for more, so that it was not done with it
+            heard = replies(link, 1)[0]
+        assert heard in (b"2 0 b", b"2 1 b")
     assert it.last_end.reason == "watchdog"
