@@ -7,8 +7,10 @@ standard files and its signals are the caller's, as of any command of a shell.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
 import threading
@@ -135,8 +137,10 @@ def _start(
             preexec_fn=in_child,  # noqa: PLW1509 - of a process of one thread
         )
     except OSError as error:
-        status = 127 if isinstance(error, FileNotFoundError) else 126
-        raise NotStarted(f"{command[0]}: {error.strerror}", status) from None
+        # A directory of PATH that may not be searched is no sign of the command: shells go by what they find, too.
+        missing = isinstance(error, FileNotFoundError) or shutil.which(command[0], os.F_OK) is None
+        why = os.strerror(errno.ENOENT) if missing else error.strerror
+        raise NotStarted(f"{command[0]}: {why}", 127 if missing else 126) from None
     finally:
         os.sched_setaffinity(0, allowed)
 
