@@ -28,7 +28,9 @@ setup: $(VENV)/.package ## make .venv: the package, its C core, and the tools of
 demo: setup ## run the demo (ARGS="--cpus 0-1")
 	@$(VENV)/bin/multikernel demo $(ARGS)
 
-test: setup test-c test-python test-cffi ## run every test, C and Python (ARGS="-k ring" for pytest)
+# The Python tests mostly wait for processes: all else goes beside them.
+test: setup ## run every test, C and Python (ARGS="-k ring" for pytest)
+	@scripts/side-by-side '$(MAKE) test-python' '$(MAKE) test-c test-cffi'
 
 test-python: setup
 	@$(PY) -m pytest $(ARGS)

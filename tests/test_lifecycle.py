@@ -7,6 +7,7 @@ import select
 import signal
 import textwrap
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from multikernel.shm.channel import Channel
 
-PATIENCE = 10.0  # seconds, for what takes some milliseconds
+PATIENCE = 20.0  # seconds, for what takes some milliseconds
 
 IMAGES = {
     "serves": """
@@ -675,8 +676,27 @@ def held_by(pid: str) -> tuple[int, int] | None:
 
 
 def zygote_with_its_spare(machine: mk.Machine) -> str:
-    """The parent of instances: the host's only child. It has a child in reserve, when it has not just used it."""
+    """The parent of instances, the host's only child, once it has done all that it has to do.
+
+    Then its one child is the one that it keeps in reserve, and it sleeps: right after a fork it holds an end of a pipe
+    more, and until it has looked, the descriptor of an instance that has ended.
+    """
     zygote = Path(f"/proc/{machine.pid}/task/{machine.pid}/children").read_text().split()[0]
-    while not Path(f"/proc/{zygote}/task/{zygote}/children").read_text():
+    deadline = time.monotonic() + PATIENCE
+    while not (names_of_children(zygote) == ["mk-spare"] and state_of(zygote) == "S"):
+        assert time.monotonic() < deadline, (names_of_children(zygote), state_of(zygote))
         select.select([], [], [], 0.001)
     return zygote
+
+
+def names_of_children(pid: str) -> list[str]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        return [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
+    except (FileNotFoundError, ProcessLookupError):  # one was reaped meanwhile
+        return names_of_children(pid)
+
+
+def state_of(pid: str) -> str:
+    """A letter, as `ps` has it: S is asleep, R runs or would."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
