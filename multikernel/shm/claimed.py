@@ -42,17 +42,17 @@ class FanEnd:
         if self._closed:
             raise Closed(f"this {self.role} was closed here")
         fds = self._bundle.give_up()
+        self._owner = os.getpid()
         try:
             self._c = self._make(fds)
         except BaseException:
             if self._c is None:
                 self._bundle.take_back(fds)
             raise
-        self._owner = os.getpid()
         return self._c
 
     def _make(self, fds: tuple[int, ...]) -> Any:
-        """Claim it. The descriptors are its own then; after an error they are the caller's, all of them."""
+        """Claim it. The descriptors are its own then; after an error that left `_c` None they are all the caller's."""
         raise NotImplementedError
 
     def _close(self, c: Any) -> int:

@@ -43,7 +43,7 @@ class MailboxReceiver(MailboxCalls, FanReceiver):
         self._wait = wait
         self._door: Door | None = None  # None: there will be no more senders
         self._maker = -1
-        self._pending: MultikernelError | None = None  # what the next receive raises
+        self._pending: MultikernelError | OSError | None = None  # what the next receive raises
 
     @property
     def capacity(self) -> int:
@@ -176,7 +176,7 @@ class MailboxReceiver(MailboxCalls, FanReceiver):
         finally:
             lib.mk_py_mailbox_leave(c)
 
-    def _pend(self, error: MultikernelError) -> None:
+    def _pend(self, error: MultikernelError | OSError) -> None:
         """Let the next call that receives raise this."""
         self._pending = error
         self._bind(0, False)  # it is for `_look` to do
@@ -225,16 +225,17 @@ class MailboxReceiver(MailboxCalls, FanReceiver):
         except BaseException:
             door.close()
             raise
+        self._c, self._door, self._maker = c, door, maker  # whatever goes wrong now, the descriptors are not given back
         os.close(inside)
         os.close(tickets)
-        self._door, self._maker = door, maker
         door.introduce()
         self._use(c)
         try:
             self._admit_all(c)
-        except MultikernelError as error:
+        except (MultikernelError, OSError) as error:
             self._pend(error)
-        lib.mk_py_mailbox_leave(c)
+        finally:
+            lib.mk_py_mailbox_leave(c)
         return c
 
     def _take_in(self) -> None:

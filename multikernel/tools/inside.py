@@ -92,6 +92,8 @@ def _waiting_for_signals() -> Iterator[set[signal.Signals]]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED_ON, signal.SIGCHLD})
     try:
         yield {signal.Signals(number) for number in before}
+        while signal.sigtimedwait(_PASSED_ON, 0):
+            pass  # the command's, which has ended before they could be passed on; its status is what counts
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -129,12 +129,12 @@ def test_signals_are_passed_on(shell, web):
 
 def test_a_ctrl_c_in_a_terminal_reaches_the_command_once(web, directory):
     """The terminal gives it to the whole foreground group; passing it on as well would make two of it."""
-    script = "trap 'echo got' INT; echo up; while read line; do echo \"$line\"; done"
-    again = 'while ! read line; do :; done; echo "$line"'  # the first read was interrupted
+    # A signal ends the read that it finds the shell in, if it finds it in one.
+    script = "trap 'echo got' INT; echo up; until read line; do :; done; echo \"$line\""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(directory)
-        os.execv(sys.executable, [*COMMAND, "exec", "web", "--", "sh", "-c", f"{script}; {again}"])
+        os.execv(sys.executable, [*COMMAND, "exec", "web", "--", "sh", "-c", script])
     try:
         assert read_until(terminal, b"up\r\n")
         os.write(terminal, b"\x03")
@@ -142,6 +142,7 @@ def test_a_ctrl_c_in_a_terminal_reaches_the_command_once(web, directory):
         os.write(terminal, b"hello\n")
         said = read_until(terminal, b"hello\r\nhello\r\n")
         assert said.count(b"got") == 0
+        assert has_ended(pid)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         pid = 0
     finally:
@@ -149,6 +150,24 @@ def test_a_ctrl_c_in_a_terminal_reaches_the_command_once(web, directory):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         os.close(terminal)
+
+
+def test_signals_that_came_when_the_command_had_ended_already_do_not_change_its_status(shell, web):
+    """As when it deals with a Ctrl-C and ends before we have looked."""
+    command = shell("sh", "-c", "echo $$; kill -STOP $PPID; kill -INT $PPID; kill -USR1 $PPID; exit 3")
+    assert has_ended(int(command.stdout.readline()))
+    command.send_signal(signal.SIGCONT)
+    command.communicate(timeout=PATIENCE)
+    assert command.returncode == 3
+
+
+def has_ended(pid: int) -> bool:
+    """Wait until it has; it need not be reaped."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        return select.select([pidfd], [], [], PATIENCE)[0] != []
+    finally:
+        os.close(pidfd)
 
 
 def read_until(terminal: int, end: bytes) -> bytes:

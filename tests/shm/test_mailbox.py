@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import collections
 import gc
+import itertools
 import multiprocessing
 import os
 import pickle
 import random
+import resource
 import select
 import signal
 import socket
@@ -21,7 +23,7 @@ from multikernel.shm.door import Door
 from multikernel.shm.objects import lane_object
 
 from . import targets
-from .children import LIMIT, Child, Words, state, wait_until
+from .children import LIMIT, Child, Words, open_descriptors, state, wait_until
 from .objects import HEAD, producer
 
 METHODS = ["fork", "spawn", "forkserver"]
@@ -568,6 +570,8 @@ def test_a_receiver_that_takes_nobody_in_is_no_way_to_use_up_everything(box):
         with pytest.raises((mk.ResourceError, OSError)):
             made.extend(box.sender() for _ in range(5000))
         assert len(made) > 100
+        while len(made) > 1:  # with few descriptors allowed they took them all, and to be taken in takes some
+            made.pop(0).close()
         with box.receiver() as rx:
             made[-1].send(b"x")
             assert rx.recv_from(timeout=LIMIT) == (made[-1].number, b"x")
@@ -577,6 +581,28 @@ def test_a_receiver_that_takes_nobody_in_is_no_way_to_use_up_everything(box):
     finally:
         for tx in made:
             tx.close()
+
+
+def test_a_receiver_without_descriptors_enough_says_so_and_closes_nothing_but_its_own():
+    """Wherever it lacks them: for the claim, or for a sender that has come."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = open_descriptors()
+    refused = 0
+    for limit in itertools.count(3):
+        with mk.Mailbox(4096) as box, box.sender() as tx, box.receiver() as rx:
+            tx.send(b"x")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            try:
+                found = rx.recv(timeout=LIMIT)
+            except (OSError, mk.MultikernelError):
+                refused += 1
+            else:
+                break
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert open_descriptors() == before
+    assert found == b"x"
+    assert refused > 3
 
 
 # --- what is not trusted
