@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 from multikernel.client.instance import Instance
 from multikernel.client.membership import Membership
@@ -196,6 +196,34 @@ class Machine:
         check_name(name)
         made = self._membership.request("create", fields)
         return Instance(self, self._membership, name, made["instance"])
+
+    def check(
+        self,
+        name: str,
+        spec: str | Callable[..., Any],
+        cmdline: str = "",
+        *,
+        memory: int | str = "64M",
+        initrd: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """See whether an instance that is not made yet could load an image. Nothing is made, loaded or run.
+
+        Args:
+            name: of that instance, for messages.
+            spec: the image, as for `Instance.load`.
+            cmdline: likewise.
+            memory: that it would have.
+            initrd: as for `Instance.load`.
+
+        Raises:
+            ImageError, ResourceError, ValueError: as `Instance.load` would; the host is asked, so keys and signature
+                count.
+        """
+        from multikernel.client.offer import offered
+
+        size = parse_size(memory)
+        with offered(spec, cmdline, initrd, size) as (fields, fds):
+            self._membership.request("check", fields | {"name": check_name(name), "memory": size}, fds=fds)
 
     def delete(self, name: str) -> None:
         """Delete an instance: the same as `machine[name].delete()`."""

@@ -95,17 +95,18 @@ def outcome(it: Instance, **more: Any) -> dict[str, Any]:
 
 
 def shared_cpus(it: Machine) -> list[str]:
-    """A line for each instance whose cpus the host may run on, too: there are no others left for it."""
+    """A line for each cpu of instances that the host may run on, too: there are no others left for it."""
     record = it.view.machine()
     try:
         host = os.sched_getaffinity(record.host_pid)
     except OSError:  # it has gone
         return []
     lines = []
-    for each in it.view.instances():
-        common = sorted(host.intersection(each.cpus))
-        if common:
-            lines.append(f"the host may run on cpu {', '.join(map(str, common))}, which {each.name!r} has")
+    for cpu in sorted(host):
+        names = [repr(each.name) for each in it.view.instances() if cpu in each.cpus]
+        if names:
+            several = f" and {len(names) - 1} more have" if len(names) > 1 else " has"
+            lines.append(f"the host may run on cpu {cpu}, which {names[0]}{several}")
     return lines
 
 
@@ -113,6 +114,14 @@ def end_text(it: End) -> str:
     """How an incarnation ended, for people: "returned, status 0", "signal, SIGSEGV"."""
     how = _signal_name(it.signal) if it.signal else f"status {it.code}"
     return f"{it.reason}, {how}{', forced' if it.forced else ''}"
+
+
+def now(it: Instance) -> str:
+    """What has become of an instance that was just booted, for people: "pid 4711", or how it has ended already."""
+    pid, last = it.pid, it.last_end
+    if pid or last is None:
+        return f"pid {pid}"
+    return f"and it has ended by now: {end_text(last)}"
 
 
 def exit_status(it: End) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multikernel.machine import Instance
+    from multikernel.machine import Instance, Machine
 
 
 def load(
@@ -19,18 +20,24 @@ def load(
     instance.load(spec, cmdline=cmdline, initrd=initrd, panic=panic, dry_run=dry_run)
 
 
-def check(spec: str, initrd: str | None, memory: int) -> None:
-    """Read the image `spec` and its initrd, for an instance with `memory` bytes, and forget them.
+def check(machine: Machine | None, name: str, spec: str, cmdline: str, initrd: str | None, memory: int) -> None:
+    """See whether an instance `name` with `memory` bytes could load the image `spec`. Raises as `load` does.
 
-    Raises:
-        ImageError: one would be refused.
+    Its host is asked, if there is a machine; None: one would be made for this alone, and trust anybody.
     """
-    from multikernel import image
-
     _look_here()
-    image.read(spec).close()
-    if initrd is not None:
-        image.Initrd.read(initrd, memory).close()
+    if machine is not None:
+        machine.check(name, spec, cmdline, memory=memory, initrd=initrd)
+        return
+    from multikernel import image
+    from multikernel.host import registry
+    from multikernel.resources import memory as system_memory
+
+    with contextlib.ExitStack() as opened:
+        read = opened.enter_context(image.read(spec))
+        data = None if initrd is None else opened.enter_context(image.Initrd.read(initrd, memory))
+        registry.check_cmdline(read, cmdline)
+        registry.check_fits(name, memory, read, data, pool=system_memory.available())
 
 
 def sign(spec: str, key: Path, output: Path | None, *, dry_run: bool) -> dict[str, Any]:

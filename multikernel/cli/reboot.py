@@ -30,4 +30,6 @@ def reboot(instance: Instance, until: Literal["active", "ready"], timeout: float
         return
     with output.patience(f"rebooting {instance.name}, for up to {timeout:g} s"):
         instance.reboot(until=until, timeout=timeout)
-    output.done(describe.outcome(instance, dry_run=False), as_json, f"rebooted {instance.name}, pid {instance.pid}")
+    output.done(
+        describe.outcome(instance, dry_run=False), as_json, f"rebooted {instance.name}, {describe.now(instance)}"
+    )

@@ -63,7 +63,9 @@ def run(
         raise target.NotRunning
     if dry_run:
         output.done(
-            _planned(machine_name, alone, name, cpus, memory, image, initrd), as_json, f"would run {image} as {name}"
+            _planned(machine_name, alone, name, cpus, memory, image, cmdline, initrd),
+            as_json,
+            f"would run {image} as {name}",
         )
         return
     with contextlib.ExitStack() as stack:
@@ -73,13 +75,13 @@ def run(
         _start(machine, instance, image, cmdline, initrd, timeout)
         output.detail(f"{name} is active, pid {instance.pid}")
         if detach:
-            output.done(describe.outcome(instance, dry_run=False), as_json, f"{name} runs, pid {instance.pid}")
+            output.done(describe.outcome(instance, dry_run=False), as_json, f"{name} runs, {describe.now(instance)}")
             return
+        if remove:
+            stack.callback(_delete, instance)
         end = _stay(instance, to_stderr=as_json)
         status = describe.exit_status(end)
         outcome = describe.outcome(instance, end=describe.end(end), exit_status=status, dry_run=False)
-        if remove:
-            machine.delete(name)
     if as_json:
         output.document(outcome)
     elif end.signal:
@@ -107,14 +109,16 @@ def _planned(
     cpus: tuple[int, ...] | None,
     memory: int,
     image: str,
+    cmdline: str,
     initrd: str | None,
 ) -> dict[str, Any]:
     """What would be, checked as far as it can be without doing it."""
-    images.check(image, initrd, memory)
     if alone:
+        images.check(None, name, image, cmdline, initrd, memory)
         return plan.document(None, name, plan.cpus_of_host(cpus), memory, exclusive=True, number=None)
     with target.machine(machine_name) as machine:
         chosen = plan.cpus(machine, name, cpus, 1, memory, exclusive=True, number=None)
+        images.check(machine, name, image, cmdline, initrd, memory)
         return plan.document(machine.name, name, chosen, memory, exclusive=True, number=None)
 
 
@@ -155,6 +159,14 @@ def _start(machine: Machine, instance: Instance, image: str, cmdline: str, initr
             _end(instance)
             machine.delete(instance.name)
         raise
+
+
+def _delete(instance: Instance) -> None:
+    """Delete it, unless somebody has, or has ended the machine."""
+    from multikernel.errors import Closed, NotFound
+
+    with contextlib.suppress(Closed, NotFound):
+        instance.delete()
 
 
 def _stay(instance: Instance, *, to_stderr: bool) -> End:

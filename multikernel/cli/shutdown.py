@@ -23,11 +23,12 @@ def shutdown(machine: Machine, dry_run: bool, as_json: bool) -> None:
     Instances are asked to finish first, and killed if they do not. Nothing of the machine is left.
     """
     name, instances = machine.name, list(machine)
+    ended = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}"
     if not dry_run:
         with output.patience(f"shutting down {name}"):
             machine.shutdown()
     output.done(
         {"machine": name, "instances": instances, "dry_run": dry_run},
         as_json,
-        f"{'would shut down' if dry_run else 'shut down'} {name} ({len(instances)} instances)",
+        f"{'would shut down' if dry_run else 'shut down'} {name} ({ended})",
     )

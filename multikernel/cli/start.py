@@ -101,7 +101,7 @@ def boot_instance(
         return
     with output.patience(f"booting {instance.name}, for up to {timeout:g} s"):
         instance.boot(until=until, timeout=timeout, cold=cold)
-    output.done(describe.outcome(instance, dry_run=False), as_json, f"booted {instance.name}, pid {instance.pid}")
+    output.done(describe.outcome(instance, dry_run=False), as_json, f"booted {instance.name}, {describe.now(instance)}")
     if console:
         end = Follower(instance, lambda text: click.echo(text, nl=False)).until_end()
         click.get_current_context().exit(describe.exit_status(end))

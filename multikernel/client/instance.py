@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from multikernel.client.input import Input
+from multikernel.client.offer import offered
 from multikernel.errors import Closed, MultikernelError, NotFound
 from multikernel.shm.pages import End
 
@@ -97,23 +98,9 @@ class Instance:
             ValueError: the command line has a quote that is never closed.
             StateError: illegal now. What was loaded stays, as after any error.
         """
-        from multikernel import image
-        from multikernel.image.signature import beside
-
-        image.Params(cmdline)
-        with contextlib.ExitStack() as opened:
-            read = opened.enter_context(image.read(spec))
-            data = None if initrd is None else opened.enter_context(image.Initrd.read(os.fspath(initrd), self.memory))
-            fields = {
-                "image": read.describe(),
-                "cmdline": cmdline,
-                "directory": os.getcwd(),
-                "initrd": None if data is None else data.kind,
-                "panic": panic,
-                "dry_run": dry_run,
-                "signature": beside(read),
-            }
-            self._request("load", fields, fds=[read.fd] if data is None else [read.fd, data.fd])
+        with offered(spec, cmdline, initrd, self.memory) as (fields, fds):
+            more = {"directory": os.getcwd(), "panic": panic, "dry_run": dry_run}
+            self._request("load", fields | more, fds=fds)
 
     def boot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0, *, cold: bool = False) -> None:
         """Boot the image: a new process, pinned to the instance's cpus.

@@ -141,9 +141,16 @@ class Registry:
     def check_load(self, instance: Instance, received: Received, cmdline: str, *, panic: bool) -> None:
         """Refuse what `load`, or with `panic` `load_crash_image`, would. Raises as they do."""
         check_step(instance.name, instance.state, "load --panic" if panic else "load")
-        _check_cmdline(received.image, cmdline)
+        check_cmdline(received.image, cmdline)
         beside = instance.loaded if panic else instance.crash_image
-        _check_fits(instance, received.image, received.initrd, beside, self._pool.memory)
+        check_fits(
+            instance.name, instance.memory, received.image, received.initrd, pool=self._pool.memory, beside=beside
+        )
+
+    def check_new(self, name: str, memory: int, received: Received, cmdline: str) -> None:
+        """Refuse what `load` would, of an instance `name` that were made with `memory` bytes. Raises as it does."""
+        check_cmdline(received.image, cmdline)
+        check_fits(name, memory, received.image, received.initrd, pool=self._pool.memory)
 
     def load(self, instance: Instance, received: Received, cmdline: str, directory: str) -> None:
         """Give the instance an image and an initrd, owned from here on, in place of what it has.
@@ -295,10 +302,12 @@ class Registry:
         return wanted
 
 
-def _check_cmdline(image: Image, cmdline: str) -> None:
+def check_cmdline(image: Image, cmdline: str) -> None:
+    """Refuse a command line that is too long (ResourceError), or has a quote that is never closed (ImageError)."""
     if len(cmdline) > LONGEST_CMDLINE:
         raise ResourceError(
-            f"a command line of {len(cmdline)} characters; at most {LONGEST_CMDLINE} fit", limit=LONGEST_CMDLINE
+            f"a command line of {len(cmdline)} characters; at most {LONGEST_CMDLINE} fit. Hand over more as an initrd.",
+            limit=LONGEST_CMDLINE,
         )
     try:
         Params(cmdline)
@@ -306,9 +315,24 @@ def _check_cmdline(image: Image, cmdline: str) -> None:
         raise ImageError(f"cannot load {image.name!r}: {error}") from None
 
 
-def _check_fits(instance: Instance, image: Image, initrd: Initrd | None, beside: Loaded | None, pool: int) -> None:
+def check_fits(
+    name: str, memory: int, image: Image, initrd: Initrd | None, *, pool: int, beside: Loaded | None = None
+) -> None:
+    """Refuse an image that an instance with `memory` bytes has no room for.
+
+    Args:
+        name: of the instance, for messages.
+        memory: its own, bytes.
+        image: what it would get.
+        initrd: likewise.
+        pool: bytes of the whole machine.
+        beside: what it has, and keeps.
+
+    Raises:
+        ImageError: it does not fit.
+    """
     size = image.size + (initrd.size if initrd else 0) + (beside.size if beside else 0)
-    if size + FIXED_MEMORY > instance.memory:
+    if size + FIXED_MEMORY > memory:
         what = f"image {image.name!r} ({format_size(image.size)})"
         if initrd:
             what += f" with its initrd ({format_size(initrd.size)})"
@@ -320,8 +344,8 @@ def _check_fits(instance: Instance, image: Image, initrd: Initrd | None, beside:
             else f"The pool has no more than {format_size(pool)}: make a machine with more memory."
         )
         raise ImageError(
-            f"{what} does not fit into {instance.name!r}: {instance.name!r} has {format_size(instance.memory)}, of "
-            f"which its console and pages take {format_size(FIXED_MEMORY)}. {more}",
+            f"{what} does not fit into {name!r}: {name!r} has {format_size(memory)}, of which its console and pages "
+            f"take {format_size(FIXED_MEMORY)}. {more}",
             asked=size,
-            memory=instance.memory,
+            memory=memory,
         )

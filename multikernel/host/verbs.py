@@ -16,6 +16,9 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     load      {"name", "instance", "image": {..}, "cmdline", "directory", "initrd": "file" | "directory" | null,
                   "signature": text | null, "panic", "dry_run"}
                   + [image], or [image, initrd]              -> {}
+    check     {"name", "memory": bytes, "image", "cmdline", "initrd", "signature"}
+                  + [image], or [image, initrd]              -> {}
+                  whether an instance that is not made yet could load it
     unload    {"name", "instance"}                           -> {}
     boot      {"name", "instance", "until": "active" | "ready", "timeout": s, "cold"}        -> {"pid", "epoch"}
     reboot    {"name", "instance", "until", "timeout": s}    -> {"pid", "epoch"}
@@ -52,6 +55,7 @@ It has the machine once it watches: if it goes before that, a persistent machine
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from typing import TYPE_CHECKING, TypeAlias
@@ -143,6 +147,15 @@ async def load(host: HostKernel, _client: Client, request: Request) -> Answer:
     return {}, []
 
 
+async def check(host: HostKernel, _client: Client, request: Request) -> Answer:
+    """See whether an instance that would be made could be given an image."""
+    name, memory, cmdline = request.text("name"), request.integer("memory"), request.text("cmdline")
+    received = await loading.receive(request, host.trust)
+    with contextlib.closing(received):
+        host.registry.check_new(name, memory, received, cmdline)
+    return {}, []
+
+
 async def unload(host: HostKernel, _client: Client, request: Request) -> Answer:
     """Take the image away."""
     instance = _instance(host, request)
@@ -228,6 +241,7 @@ VERBS: dict[str, Verb] = {
         create,
         delete,
         load,
+        check,
         unload,
         boot,
         reboot,

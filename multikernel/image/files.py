@@ -140,4 +140,6 @@ def _beside(path: str) -> str:
     except OSError as error:
         return f", and of its directory: {error.strerror}"
     more = ", ..." if len(there) > 8 else ""
-    return f". Its directory has {', '.join(there[:8])}{more}" if there else f", nor any other {suffix} beside it"
+    if there:
+        return f". Its directory has {', '.join(there[:8])}{more}"
+    return f", nor any other {suffix} beside it" if suffix else ""

@@ -194,7 +194,9 @@ def _function(module: ModuleType, image: Image) -> Callable[..., Any]:
         if callable(value) and not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
     )
     what = (
-        f"no function {image.entry!r}" if found is None else f"{image.entry!r} is a {type(found).__name__}, no function"
+        f"no function {image.entry!r}"
+        if found is None
+        else f"{image.entry!r} is of type {type(found).__name__}, no function"
     )
     raise ImageError(
         f"{what} in {image.name!r}: it has {', '.join(there) or 'none'}.", entry=image.entry, functions=there

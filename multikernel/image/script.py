@@ -21,9 +21,13 @@ def load(origin: str, entry: str, *, name: str, path: list[str]) -> Found:
         ImageError: it is missing, unreadable, too large, no .py file, or has the name of a module that the instance
             itself runs on.
     """
-    if not origin.endswith(".py"):
+    if not origin.endswith(".py") and os.path.lexists(origin):
         raise ImageError(
             f"cannot load {name!r}: {origin} is no Python source. A script's name ends in .py.", path=origin
+        )
+    if not os.path.lexists(origin) and os.path.isfile(f"{origin}.py"):
+        raise ImageError(
+            f"cannot load {name!r}: there is no file {origin}. There is {os.path.basename(origin)}.py.", path=origin
         )
     content = read_one(origin, name)
     module = _module_name(origin)

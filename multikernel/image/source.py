@@ -93,10 +93,10 @@ class Source:
         try:
             return parse(self._files[file])
         except SyntaxError as error:
-            where = f"line {error.lineno}" if error.lineno else "its encoding"
+            where = f", line {error.lineno}" if error.lineno else ""
             text = f": {error.text.strip()}" if error.text and error.text.strip() else ""
             raise ImageError(
-                f"cannot load {self._name!r}: {file} is no Python source: {error.msg}, {where}{text}",
+                f"cannot load {self._name!r}: {file} is no Python source: {error.msg}{where}{text}",
                 file=file,
                 line=error.lineno,
             ) from None

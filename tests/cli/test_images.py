@@ -101,6 +101,32 @@ def test_a_dry_load_is_refused_as_a_real_one(cli, program, directory):
         cli("shutdown", "-M", "one")
 
 
+def test_a_dry_run_is_refused_as_a_real_one(cli, program, directory):
+    """The host of the machine that there is knows the keys; without one, one would be made that trusts anybody."""
+    (directory / "large.py").write_text(f"{MAIN}{'#' * 1_000_000}\n")
+    (directory / "server.py").write_text(MAIN)
+    (directory / "trusted").mkdir()
+    cli("sign", "--new-key", "--key", "release.key")
+    (directory / "release.key.pub").rename(directory / "trusted/release.pub")
+    large = ("run", "web", "large.py", "--memory", "1M")
+    assert "does not fit into 'web'" in cli(*large, "--dry-run", status=6).err
+    assert "at most 4096" in cli("run", "server.py", "--cmdline", "a" * 5000, "--dry-run", status=5).err
+    assert "would run server.py" in cli("run", "server.py", "--dry-run").err
+    program("init", "-M", "one", "--memory", "64M", "--verify", "trusted")
+    try:
+        for dry in ([], ["--dry-run"]):
+            assert "loads signed images only" in cli("run", "server.py", *dry, status=6).err
+        cli("sign", "server.py", "--key", "release.key")
+        cli("sign", "large.py", "--key", "release.key")
+        for dry in ([], ["--dry-run"]):
+            assert "does not fit into 'web'" in cli(*large, *dry, status=6).err
+            assert "at most 4096" in cli("run", "server.py", "--cmdline", "a" * 5000, *dry, status=5).err
+        assert "would run server.py as server" in cli("run", "server.py", "--dry-run").err
+        assert cli("show", "--json").document["instances"] == []
+    finally:
+        cli("shutdown", "-M", "one")
+
+
 # --- signatures
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import multikernel as mk
+from multikernel.cli import describe
 
 Cli = Callable[..., Any]
 PATIENCE = 50  # seconds
@@ -714,6 +715,39 @@ def test_run_can_leave_it_running_or_nothing_at_all(cli, machine, directory):
     cli("run", "once", "image.py", "--rm")
     cli("run", "once", "image.py", "--rm")
     assert cli("show", "--json").document["instances"] == []
+
+
+def test_a_run_that_is_interrupted_removes_what_it_was_to_remove(cli, machine, shell):
+    running = shell("run", "web", "deaf.py", "--rm")
+    read_line(running)
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=PATIENCE)
+    assert running.returncode == 130
+    assert cli("show", "--json").document["instances"] == []
+
+
+def test_who_has_booted_what_has_ended_by_now_is_told_how(cli, machine, directory):
+    (directory / "dies.py").write_text(
+        "import os\ndef main(kernel):\n    kernel.wait(0)\n    os.kill(os.getpid(), 9)\n"
+    )
+    cli("create", "web")
+    cli("load", "web", "dies.py")
+    cli("start", "web", "--until", "ready")
+    with mk.Machine.attach(machine) as joined:
+        assert describe.now(joined["web"]) == f"pid {joined['web'].pid}"
+        with joined["web"].attach() as typed:
+            typed.write(b"\n")
+        joined["web"].wait(timeout=PATIENCE)
+        assert describe.now(joined["web"]) == "and it has ended by now: signal, SIGKILL"
+
+
+def test_that_the_host_may_run_where_instances_do_is_said_once_a_cpu(cli, machine, cpus):
+    """There may be hundreds of them."""
+    for number in range(3):
+        cli("create", f"web{number}", "--cpus", str(cpus[0]), "--shared", "--memory", "1M")
+    with mk.Machine.attach(machine) as joined:
+        os.sched_setaffinity(joined.pid, {cpus[0]})
+    assert cli("show").err == f"note: the host may run on cpu {cpus[0]}, which 'web0' and 2 more have\n"
 
 
 def test_a_run_that_cannot_start_leaves_no_instance(cli, machine, directory):
