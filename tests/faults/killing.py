@@ -9,10 +9,10 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from tests.eventually import PATIENCE
+
 if TYPE_CHECKING:
     import multikernel as mk
-
-PATIENCE = 20.0  # seconds, for what takes half of one; a loaded system starts an interpreter meanwhile
 
 
 def zygote(machine: mk.Machine) -> int:

@@ -14,8 +14,9 @@ import pytest
 
 import multikernel as mk
 from multikernel.host.rundir import is_running, running
+from tests.eventually import PATIENCE
 
-from .killing import PATIENCE, kill, victims, zygote
+from .killing import kill, victims, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

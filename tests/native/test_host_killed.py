@@ -12,7 +12,8 @@ import pytest
 
 import multikernel as mk
 from multikernel.kernel.protocol import PROTOCOL
-from tests.faults.killing import PATIENCE, kill, victims
+from tests.eventually import PATIENCE
+from tests.faults.killing import kill, victims
 
 from .build import IMAGES, ROOT, build
 

@@ -13,13 +13,12 @@ import pytest
 
 import multikernel as mk
 from multikernel.image.cmdline import Params
+from tests.eventually import PATIENCE
 
 from .build import IMAGES, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PATIENCE = 10.0  # seconds, for what takes some milliseconds
 
 
 @pytest.fixture(scope="module")

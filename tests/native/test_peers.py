@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 from .build import IMAGES, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-PATIENCE = 10.0  # seconds, for what takes some milliseconds
 
 
 @pytest.fixture(scope="module")
