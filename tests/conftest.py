@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-SETTLE = 10.0  # seconds that the last processes of a test get to end; waited for, not slept for
+SETTLE = 30.0  # seconds that the last processes of a test get to end; waited for, not slept for
 
 # Set before any test module is imported, and inherited by every process that a test starts: nothing here meets a
 # machine of the user's. A short path of its own, not pytest's: the address of a Unix socket ends at 108 bytes.

@@ -6,16 +6,15 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
 from tests.images.relay import FORMAT
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 RELAY = str(Path(__file__).parent / "images" / "relay.py")
 
 
@@ -33,9 +32,8 @@ def machine(running: mk.Machine) -> Iterator[mk.Machine]:
             running[name].kill()
         number = running[name].id
         running.delete(name)
-        deadline = time.monotonic() + PATIENCE
-        while running.watched(number) is not None:  # the host says that its pages are gone when we have taken the last
-            assert time.monotonic() < deadline
+        # The host says that its pages are gone when we have taken the last.
+        until(lambda number=number: running.watched(number) is None)
 
 
 def make(

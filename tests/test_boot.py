@@ -13,11 +13,11 @@ import pytest
 import multikernel as mk
 from multikernel.shm.records import PHASES
 from multikernel.tools import together
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 30.0  # seconds, for what takes some milliseconds
 
 SERVES = "def main(kernel):\n    for message in kernel.messages(): message.reply(message.payload)\n"
 

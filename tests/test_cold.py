@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 30.0  # seconds, for what takes an interpreter's start
 
 IMAGES = {
     "looks": """

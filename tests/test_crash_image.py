@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 
 DIES = """
     import os, signal
@@ -78,14 +76,6 @@ def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instan
         pass  # it has ended
     web.delete()
     assert machine.proc.snapshot("kimages") == []
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Look until it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to be"
-        select.select([], [], [], 0.001)
 
 
 def tell(web: mk.Instance, what: bytes) -> None:

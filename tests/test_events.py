@@ -13,11 +13,11 @@ import pytest
 
 import multikernel as mk
 from multikernel.host.events import MOST_WAITING
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 
 IMAGE = """
 def main(kernel):

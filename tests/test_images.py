@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import multikernel as mk
-
-PATIENCE = 30.0  # seconds
+from tests.eventually import PATIENCE
 
 MAIN = """
 import words

@@ -17,13 +17,13 @@ import multikernel as mk
 from multikernel.host import address
 from multikernel.host.rundir import RunDir
 from multikernel.host.states import STEPS
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from multikernel.shm.channel import Channel
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 
 IMAGES = {
     "serves": """

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 30.0  # seconds, for what takes some milliseconds
 
 DIES = """
     def main(kernel):
@@ -62,14 +60,6 @@ def soon(**more: float) -> mk.Restart:
 
 def replies(link: mk.Link, count: int) -> list[bytes]:
     return [link.recv(timeout=PATIENCE).payload for _ in range(count)]
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Look until it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to be"
-        select.select([], [], [], 0.001)
 
 
 def test_restarted_instance_goes_on_with_the_link_and_what_lies_in_it(machine, web):

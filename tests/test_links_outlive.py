@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.images.relay import FORMAT
-from tests.succession import PATIENCE, Stream, crash, in_thread, machine, make, running  # noqa: F401
+from tests.succession import Stream, crash, in_thread, machine, make, running  # noqa: F401
 
 AT_ONCE = mk.Restart("always", delay=0.0)
 

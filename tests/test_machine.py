@@ -24,11 +24,10 @@ from multikernel.client import launch
 from multikernel.client.connection import ask_first
 from multikernel.host.rundir import RunDir, base
 from multikernel.shm.channel import close_all
+from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PATIENCE = 10.0  # seconds, for what takes some milliseconds
 
 
 @pytest.fixture
@@ -386,8 +385,7 @@ def test_close_wakes_threads_that_wait(machine, tmp_path):
     with mk.Machine.attach(machine.name) as own:
         waiting = threading.Thread(target=wait)
         waiting.start()
-        while own.view.machine().clients < 3:
-            pass
+        until(lambda: own.view.machine().clients == 3)
         machine.shutdown(timeout=0)
         waiting.join()
         with pytest.raises(mk.Closed, match="is gone"):

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import multikernel as mk
-
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
+from tests.eventually import PATIENCE
 
 IMAGE = """
 import os

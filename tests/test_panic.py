@@ -16,11 +16,11 @@ import multikernel as mk
 from multikernel.host import core_file, crash_sink
 from multikernel.host.oom import OomKills
 from multikernel.shm.lane_look import Lane
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 
 DIES = """
     import ctypes, os, resource, signal, sys, threading

@@ -11,8 +11,7 @@ import pytest
 
 import multikernel as mk
 from multikernel.host import preload
-
-PATIENCE = 30.0  # seconds, for what takes some milliseconds
+from tests.eventually import PATIENCE
 
 LOOKS = """
 import sys

@@ -14,8 +14,8 @@ import multikernel as mk
 from multikernel import image
 from multikernel.image import keys
 from multikernel.image.signature import Signature
+from tests.eventually import PATIENCE
 
-PATIENCE = 30.0  # seconds
 MAIN = "def main(kernel):\n    print('runs')\n    return 0\n"
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +12,12 @@ import pytest
 
 import multikernel as mk
 from multikernel.host.policy import Policy
+from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 
 SERVES = """
     import os
@@ -65,14 +63,6 @@ def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instan
     except mk.StateError:
         pass  # it does not run, and is not to
     web.delete()
-
-
-def until(what: Callable[[], bool], within: float = PATIENCE) -> None:
-    """Look until it is so."""
-    deadline = time.monotonic() + within
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to be"
-        select.select([], [], [], 0.001)
 
 
 def ended(it: mk.Instance, epoch: int) -> mk.End:
@@ -160,7 +150,7 @@ def test_image_that_dies_at_once_is_given_up_at_the_limit_and_leaves_nothing(web
     it = web(DIES, restart=soon("on-failure", limit=boots))
     before = it.machine._membership.request("census", {})
     it.boot()
-    until(lambda: it.epoch == boots + 1, within=30 * FACTOR)
+    until(lambda: it.epoch == boots + 1, patience=60 * FACTOR)
     it.wait(timeout=PATIENCE)
     assert (it.state, supervised(it).restarts, supervised(it).restart_at_ns) == ("failed", boots, 0)
     assert "RestartIn:\t-\n" in it.machine.proc["instances/web/status"]

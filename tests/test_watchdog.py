@@ -6,18 +6,17 @@ import os
 import select
 import signal
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 30.0  # seconds, for what takes a few watchdogs
 WATCHDOG = 0.5  # seconds: long beside a busy machine's hiccups where nothing may be taken for hung
 
 IMAGE = """
@@ -74,14 +73,6 @@ def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instan
     except mk.StateError:
         pass  # it has ended
     web.delete()
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Look until it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to be"
-        select.select([], [], [], 0.001)
 
 
 def is_hung(web: mk.Instance) -> bool:

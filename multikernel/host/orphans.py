@@ -1,7 +1,8 @@
 """Instances that have lost the zygote that started them: their ends are seen by pidfd.
 
 The status of an end is told to the parent alone. That is this host, where the zygote was a child of it. Otherwise it is
-another process; then the status is seen in /proc until that one has taken it, and after that newer systems (6.15) have
+another process; then the status is seen in /proc until that one has taken it, unless the instance was closed to this
+user's other processes and the system minds that in zombies, too (6.18 does); and after that newer systems (6.15) have
 kept it for who holds a pidfd.
 """
 
@@ -29,6 +30,8 @@ _INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info of <linux/pidfd.h> in its 
 _INFO_EXIT = 1 << 3  # PIDFD_INFO_EXIT: the status is wanted, and there
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # PIDFD_GET_INFO, _IOWR(0xFF, 11, struct pidfd_info)
 _PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
+_LOOKS = 50  # at an end whose status is hidden until its parent has taken it, which most do at once
+_BETWEEN = 0.01  # seconds: all of it is less than links wait for what becomes of an instance that has ended
 
 
 class Orphans:
@@ -74,7 +77,7 @@ class Orphans:
         try:
             taken = os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:  # it is another's child
-            self._tell(run, status_of(run.pid, run.pidfd))
+            self._look(run, _LOOKS)
             return
         if taken is None:
             self._loop.add_reader(run.pidfd, self._on_end, run)
@@ -82,6 +85,17 @@ class Orphans:
         exited = taken.si_code == os.CLD_EXITED
         code, number = (taken.si_status, 0) if exited else (0, taken.si_status)
         self._tell(run, (code, number, taken.si_code == os.CLD_DUMPED))
+
+    def _look(self, run: Incarnation, looks: int) -> None:
+        """Tell how another's child has ended, now or when its parent has taken that."""
+        if self._watched.get(run.pid) is not run:  # closed meanwhile
+            return
+        taken = is_taken(run.pidfd)
+        status = status_of(run.pid, run.pidfd)
+        if status is None and not taken and looks:
+            self._loop.call_later(_BETWEEN, self._look, run, looks - 1)
+        else:
+            self._tell(run, status)
 
     def _tell(self, run: Incarnation, status: Status | None) -> None:
         del self._watched[run.pid]
@@ -91,13 +105,20 @@ class Orphans:
 def status_of(pid: int, pidfd: int) -> Status | None:
     """How a process has ended that is another's child. None: the system does not tell."""
     status = process.status_of_zombie(pid)
+    if is_taken(pidfd):  # what was seen may have been another's
+        return _kept_status(pidfd)
+    return None if status is None else _parts(status)
+
+
+def is_taken(pidfd: int) -> bool:
+    """Whether the parent of a process has been told of its end."""
     try:
         signal.pidfd_send_signal(pidfd, 0)
-    except ProcessLookupError:  # its parent has taken it, so what was seen may have been another's
-        return _kept_status(pidfd)
+    except ProcessLookupError:
+        return True
     except PermissionError:  # it has changed its user, and is there
-        pass
-    return None if status is None else _parts(status)
+        return False
+    return False
 
 
 def _kept_status(pidfd: int) -> Status | None:

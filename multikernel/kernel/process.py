@@ -114,8 +114,12 @@ def started(pid: int) -> int:
 
 
 def status_of_zombie(pid: int) -> int | None:
-    """How a process has ended whose parent has not asked yet, as `waitpid` tells it. None: it has not, or is gone."""
-    return _stat(pid, 49)
+    """How a process has ended whose parent has not asked yet, as `waitpid` tells it.
+
+    None: it has not, is gone, or was closed to this user's other processes, and newer systems leave it so.
+    """
+    status = _stat(pid, 49)
+    return None if status == 0 and _is_closed(pid) else status
 
 
 def kill_descendants(spare: Collection[int] = ()) -> None:
@@ -139,6 +143,17 @@ def _stat(pid: int, field: int) -> int | None:
             return int(stat.read().rpartition(b")")[2].split()[field])
     except OSError:
         return None
+
+
+def _is_closed(pid: int) -> bool:
+    """Whether this process may not look into another one: then /proc/PID/stat shows 0 where there is something."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except PermissionError:
+        return True
+    except OSError:  # a zombie, into which we may look, has none
+        return False
+    return False
 
 
 def _highest_descriptor() -> int:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from multikernel.cli import main
+from tests.eventually import PATIENCE
 
 COMMAND = (sys.executable, "-m", "multikernel")
-PATIENCE = 50  # seconds; a command that takes longer hangs
 
 
 @dataclass(frozen=True)

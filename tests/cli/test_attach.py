@@ -14,9 +14,9 @@ from typing import Any, Self
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 Cli = Callable[..., Any]
-PATIENCE = 50.0
 COMMAND = [sys.executable, "-m", "multikernel"]
 
 IMAGE = """

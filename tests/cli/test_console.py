@@ -11,9 +11,9 @@ import pytest
 import multikernel as mk
 from multikernel.cli.follow import Follower, Shown
 from multikernel.shm.pages import Line
+from tests.eventually import PATIENCE, until
 
 Cli = Callable[..., Any]
-PATIENCE = 20.0
 
 IMAGE = """
 import logging, sys
@@ -44,8 +44,7 @@ def web(directory, monkeypatch) -> Iterator[mk.Instance]:
 @pytest.fixture
 def printed(web) -> mk.Instance:
     """Its first line goes by way of a pipe, and a thread; the others do not."""
-    while "printed" not in web.machine.proc["instances/web/console"]:
-        web.machine.watched(web.id)
+    until(lambda: "printed" in web.machine.proc["instances/web/console"])
     return web
 
 

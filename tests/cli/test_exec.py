@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 Cli = Callable[..., Any]
-PATIENCE = 50.0
 COMMAND = [sys.executable, "-m", "multikernel"]
 
 SERVES = "def main(kernel):\n    for message in kernel.messages(): pass\n"

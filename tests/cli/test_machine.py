@@ -17,9 +17,9 @@ import pytest
 
 import multikernel as mk
 from multikernel.cli import describe
+from tests.eventually import PATIENCE, until
 
 Cli = Callable[..., Any]
-PATIENCE = 50  # seconds
 COMMAND = [sys.executable, "-m", "multikernel"]
 
 ECHO = """
@@ -90,13 +90,6 @@ def read_line(process: subprocess.Popen[str]) -> str:
     ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
     assert ready, "it has printed nothing"
     return process.stdout.readline()
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    """Until what another process does can be seen from here."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
 
 
 def state(cli: Cli, name: str) -> str:
@@ -190,7 +183,7 @@ def test_an_instance_lives_through_every_step(program, machine, cpus):
     assert os.sched_getaffinity(started["pid"]) == {cpus[-1]}
 
     assert program("send", "web", "hello", "--request").out == "HELLO"
-    wait_for(lambda: program("console", "web").out == "web is up: loud=1\n")
+    until(lambda: program("console", "web").out == "web is up: loud=1\n")
 
     halted = program("halt", "web", "--json").document
     assert halted["end"] == {"reason": "halted", "code": 0, "signal": 0, "traceback": "", "forced": False}
@@ -386,7 +379,7 @@ def test_one_that_is_still_booting_can_be_killed(cli, machine, shell, directory)
     cli("create", "web")
     cli("load", "web", "slow.py")
     booting = shell("start", "web", "--until", "ready")
-    wait_for(lambda: cli("console", "web").out == "importing\n")
+    until(lambda: cli("console", "web").out == "importing\n")
     cli("kill", "web")
     _, err = booting.communicate(timeout=PATIENCE)
     assert booting.returncode == 1
@@ -570,7 +563,7 @@ def test_the_view_is_listed_and_read(cli, web):
     files = cli("ls", "/instances/web/").out.split()
     assert {"status", "cmdline", "image", "cpus", "memory", "interrupts", "links", "console"} <= set(files)
     assert "active" in cli("cat", "instances/web/status").out
-    wait_for(lambda: cli("cat", "instances/web/console").out == cli("console", web).out == "web is up: loud=1\n")
+    until(lambda: cli("cat", "instances/web/console").out == cli("console", web).out == "web is up: loud=1\n")
     listed = cli("ls", "instances/web", "--json").document["entries"]
     assert {"name": "status", "kind": "file"} in listed
     read = cli("cat", "instances/web/cmdline", "version", "--json").document["files"]

@@ -6,16 +6,15 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
 
 Cli = Callable[..., Any]
-PATIENCE = 20.0  # seconds
 
 SERVES = """
 def main(kernel):
@@ -90,9 +89,7 @@ def test_crash_image_is_loaded_ahead_and_boots_when_the_instance_dies(cli, machi
     cli("start", "web", "--until", "ready")
     cli("load", "--panic", "web", "crash.py", "--dry-run")
     die(machine, "web")
-    deadline = time.monotonic() + PATIENCE
-    while (machine["web"].epoch, machine["web"].pid) != (2, 0):
-        assert time.monotonic() < deadline
+    until(lambda: (machine["web"].epoch, machine["web"].pid) == (2, 0))
     assert cli("console", "web").out == "found: LookupError: on purpose\n"
 
 
@@ -136,9 +133,7 @@ def test_restart_policy_is_shown_and_holds(cli, machine):
     status = machine.proc.snapshot("instances/web/status")
     assert (status["restart"], status["watchdog_ns"], status["on_hang"]) == ("on-failure", 30 * 10**9, "reboot")
     die(machine, "web")
-    deadline = time.monotonic() + PATIENCE
-    while machine["web"].state != "active":
-        assert time.monotonic() < deadline
+    until(lambda: machine["web"].state == "active")
     # What it died of was not dealt with, so its successor had it, too, as long as the sender had not let it go.
     assert re.search(r"on-failure, [1-4] in a row", cli("show", "web").out)
     assert cli("show", "web", "--json").document["instance"]["restarts"] in range(1, 5)

@@ -8,8 +8,7 @@ import select
 
 import pytest
 
-LIMIT = 20.0
-"""Seconds: a ceiling against hanging."""
+from tests.eventually import PATIENCE
 
 
 class Gate:
@@ -27,7 +26,7 @@ class Gate:
     def wait_for(self, count):
         """Until so many tasks have come to it."""
         for _ in range(count):
-            assert select.select([self._came], [], [], LIMIT)[0], "no task has come to the gate"
+            assert select.select([self._came], [], [], PATIENCE)[0], "no task has come to the gate"
             os.read(self._came.fileno(), 1)
 
     def open(self):

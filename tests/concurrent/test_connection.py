@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 from . import targets
 
 METHODS = ["fork", "spawn", "forkserver"]
-LIMIT = 20.0  # seconds: a ceiling against hanging
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
@@ -40,7 +40,7 @@ def start(method, target, *args):
 
 
 def join(process, code=0):
-    process.join(LIMIT)
+    process.join(PATIENCE)
     assert process.exitcode == code
     process.close()
 
@@ -183,7 +183,7 @@ def test_poll_says_what_a_receive_would_do(ends):
     assert not b.poll()
     timer = threading.Timer(0.02, a.send, ("y",))
     timer.start()
-    assert b.poll(LIMIT)
+    assert b.poll(PATIENCE)
     assert b.recv() == "y"
     timer.join()
     a.close()
@@ -228,13 +228,13 @@ def test_waiting_on_several_by_their_descriptors(ends):
     with c, d:
         assert wait([b, d], 0) == []
         c.send(1)
-        assert wait([b, d], LIMIT) == [d]
+        assert wait([b, d], PATIENCE) == [d]
         a.send(2)
-        assert set(wait([b, d], LIMIT)) == {b, d}
+        assert set(wait([b, d], PATIENCE)) == {b, d}
         assert (b.recv(), d.recv()) == (2, 1)
         assert wait([b, d], 0) == []
         a.close()
-        assert wait([b, d], LIMIT) == [b]
+        assert wait([b, d], PATIENCE) == [b]
 
 
 def test_an_interrupted_sender_loses_its_object_and_no_other(ends):

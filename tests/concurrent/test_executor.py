@@ -14,9 +14,9 @@ import numpy as np  # noqa: TID253
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 from . import work
-from .conftest import LIMIT
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
@@ -33,7 +33,7 @@ def meet(executor, count, gate):
     futures = [executor.submit(work.meet_and_place) for _ in range(count)]
     gate.wait_for(count)
     gate.open()
-    return [future.result(LIMIT) for future in futures]
+    return [future.result(PATIENCE) for future in futures]
 
 
 # --- submit
@@ -41,8 +41,8 @@ def meet(executor, count, gate):
 
 def test_a_call_is_made_in_another_process_and_its_result_comes_back(context):
     with mk.CoreExecutor(mp_context=context) as executor:
-        assert executor.submit(work.keywords, 1, [2], a="b").result(LIMIT) == ((1, [2]), {"a": "b"})
-        assert executor.submit(work.pid).result(LIMIT) != os.getpid()
+        assert executor.submit(work.keywords, 1, [2], a="b").result(PATIENCE) == ((1, [2]), {"a": "b"})
+        assert executor.submit(work.pid).result(PATIENCE) != os.getpid()
 
 
 def test_each_worker_is_pinned_with_all_its_threads_and_the_caller_is_not(context, gate):
@@ -68,7 +68,7 @@ def test_without_arguments_there_is_one_worker_a_usable_cpu():
 def test_cpus_are_chosen_as_everywhere_here(fork, cpus):
     with mk.CoreExecutor(cpus=str(cpus[-1]), mp_context=fork) as executor:
         assert executor.cpus == cpus[-1:]
-        assert executor.submit(work.place).result(LIMIT)[1] == {cpus[-1]}
+        assert executor.submit(work.place).result(PATIENCE)[1] == {cpus[-1]}
 
 
 def test_more_workers_than_cpus_share_them_in_turn(fork, gate):
@@ -102,7 +102,7 @@ def test_arguments_that_cannot_be_are_refused(arguments, error, match):
 
 
 def test_workers_are_used_again(executor):
-    first = {executor.submit(work.pid).result(LIMIT) for _ in range(50)}
+    first = {executor.submit(work.pid).result(PATIENCE) for _ in range(50)}
     second = set(executor.map(work.pid, range(500)))
     assert len(first | second) <= 2
 
@@ -110,7 +110,7 @@ def test_workers_are_used_again(executor):
 def test_an_exception_comes_back_with_its_traceback(executor):
     future = executor.submit(work.fail, "odd")
     with pytest.raises(ValueError, match="odd") as raised:
-        future.result(LIMIT)
+        future.result(PATIENCE)
     assert "in fail\n    raise ValueError(value)" in str(raised.value.__cause__)
     assert future.exception() is raised.value
 
@@ -118,8 +118,8 @@ def test_an_exception_comes_back_with_its_traceback(executor):
 def test_an_exit_in_a_task_is_its_exception(executor):
     for what in (SystemExit, KeyboardInterrupt):
         with pytest.raises(what):
-            executor.submit(raise_it, what).result(LIMIT)
-    assert executor.submit(work.same, 1).result(LIMIT) == 1
+            executor.submit(raise_it, what).result(PATIENCE)
+    assert executor.submit(work.same, 1).result(PATIENCE) == 1
 
 
 def raise_it(what):
@@ -129,19 +129,19 @@ def raise_it(what):
 @pytest.mark.parametrize("size", [0, 1, 32 * 1024 - 100, 32 * 1024, 40_000, 256 * 1024, 10_000_000])
 def test_objects_of_any_size_go_there_and_back(executor, size):
     value = os.urandom(size)
-    assert executor.submit(work.same, value).result(LIMIT) == value
-    assert executor.submit(bytearray, value).result(LIMIT) == value
+    assert executor.submit(work.same, value).result(PATIENCE) == value
+    assert executor.submit(bytearray, value).result(PATIENCE) == value
 
 
 def test_many_large_objects_at_once_go_there_and_back(executor):
     values = [bytes([n]) * 100_000 for n in range(200)]
-    assert list(executor.map(work.same, values, timeout=LIMIT)) == values
+    assert list(executor.map(work.same, values, timeout=PATIENCE)) == values
 
 
 @pytest.mark.parametrize("length", [10, 100_000])
 def test_arrays_may_be_written_on_both_sides(executor, length):
     array = np.arange(length)
-    result = executor.submit(work.change, array).result(LIMIT)
+    result = executor.submit(work.change, array).result(PATIENCE)
     np.testing.assert_array_equal(result, np.arange(length) + 1)
     np.testing.assert_array_equal(array, np.arange(length))
     result += 1
@@ -150,37 +150,37 @@ def test_arrays_may_be_written_on_both_sides(executor, length):
 def test_a_socket_may_be_an_argument(executor):
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        executor.submit(socket.socket.sendall, theirs, b"hello").result(LIMIT)
+        executor.submit(socket.socket.sendall, theirs, b"hello").result(PATIENCE)
         assert ours.recv(10) == b"hello"
-    resource_sharer.stop(LIMIT)  # the thread that multiprocessing passes it on with
+    resource_sharer.stop(PATIENCE)  # the thread that multiprocessing passes it on with
 
 
 def test_the_initializer_runs_in_each_worker(context):
     with mk.CoreExecutor(2, context, work.remember, ("this",)) as executor:
-        assert {executor.submit(work.recall).result(LIMIT) for _ in range(20)} == {"this"}
+        assert {executor.submit(work.recall).result(PATIENCE) for _ in range(20)} == {"this"}
 
 
 def test_a_worker_is_replaced_after_its_tasks(context):
     if context.get_start_method() == "fork":
         pytest.skip("refused")
     with mk.CoreExecutor(2, context, max_tasks_per_child=3) as executor:
-        pids = list(executor.map(work.pid, range(10), timeout=LIMIT))
+        pids = list(executor.map(work.pid, range(10), timeout=PATIENCE))
         assert max(pids.count(pid) for pid in pids) <= 3
         futures = [executor.submit(work.same, n) for n in range(5)]
-        assert [future.result(LIMIT) for future in futures] == list(range(5))
+        assert [future.result(PATIENCE) for future in futures] == list(range(5))
 
 
 def test_several_threads_submit_at_once(executor):
     def submit(start):
         futures = [executor.submit(work.add, start, n) for n in range(200)]
-        found[start] = [future.result(LIMIT) for future in futures]
+        found[start] = [future.result(PATIENCE) for future in futures]
 
     found = {}
     threads = [threading.Thread(target=submit, args=(start,)) for start in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(LIMIT)
+        thread.join(PATIENCE)
     assert found == {start: list(range(start, start + 200)) for start in range(4)}
 
 
@@ -191,16 +191,16 @@ def test_a_callback_may_submit(executor):
         executor.submit(work.add, first.result(), 1).add_done_callback(lambda done: second.set_result(done.result()))
 
     executor.submit(work.same, 1).add_done_callback(go_on)
-    assert second.result(LIMIT) == 2
+    assert second.result(PATIENCE) == 2
 
 
 def test_futures_go_with_wait_and_as_completed(executor, gate):
     held = executor.submit(work.wait_at_gate)
     quick = executor.submit(work.same, 1)
-    done, others = concurrent.futures.wait([held, quick], LIMIT, concurrent.futures.FIRST_COMPLETED)
+    done, others = concurrent.futures.wait([held, quick], PATIENCE, concurrent.futures.FIRST_COMPLETED)
     assert (done, others) == ({quick}, {held})
     gate.open()
-    assert set(concurrent.futures.as_completed([held, quick], LIMIT)) == {held, quick}
+    assert set(concurrent.futures.as_completed([held, quick], PATIENCE)) == {held, quick}
 
 
 def test_what_was_not_sent_can_be_cancelled(executor, gate):
@@ -211,9 +211,9 @@ def test_what_was_not_sent_can_be_cancelled(executor, gate):
     assert not held[0].cancel()
     assert waiting[3].cancel()
     gate.open()
-    done, _ = concurrent.futures.wait(waiting, LIMIT)
+    done, _ = concurrent.futures.wait(waiting, PATIENCE)
     assert waiting[3] in done
-    assert [future.result(LIMIT) for future in waiting if not future.cancelled()] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert [future.result(PATIENCE) for future in waiting if not future.cancelled()] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
 # --- map
@@ -305,5 +305,5 @@ def test_a_function_is_what_its_name_stands_for_in_the_worker(fork):
     """A worker remembers functions that it has found, and still sees that one was replaced."""
     with mk.CoreExecutor(1, fork) as executor:
         assert list(executor.map(work.same, [1, 2])) == [1, 2]
-        executor.submit(work.replace_same).result(LIMIT)
+        executor.submit(work.replace_same).result(PATIENCE)
         assert list(executor.map(work.same, [1])) == [((1,), {})]

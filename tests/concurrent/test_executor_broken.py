@@ -17,10 +17,10 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.shm.children import Child, open_descriptors
 
 from . import work
-from .conftest import LIMIT
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
@@ -29,7 +29,7 @@ def assert_broken(executor, futures, match):
     """All pending futures fail, and so does whatever comes after; the rest of what was done stays."""
     for future in futures:
         with pytest.raises(BrokenProcessPool, match=match):
-            future.result(LIMIT)
+            future.result(PATIENCE)
     with pytest.raises(BrokenProcessPool, match=match):
         executor.submit(work.same, 1)
     with pytest.raises(BrokenProcessPool, match=match):
@@ -38,14 +38,14 @@ def assert_broken(executor, futures, match):
 
 def assert_breaks(executor):
     """A worker was killed a moment ago: until the pool has seen it, tasks are done."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + PATIENCE
     with pytest.raises(BrokenProcessPool, match="SIGKILL"):
         submit_until(executor, deadline)
 
 
 def submit_until(executor, deadline):
     while time.monotonic() < deadline:
-        assert executor.submit(work.same, 1).result(LIMIT) == 1
+        assert executor.submit(work.same, 1).result(PATIENCE) == 1
 
 
 # --- dead workers
@@ -54,8 +54,8 @@ def submit_until(executor, deadline):
 def test_a_worker_that_is_killed_breaks_the_pool(context, gate):
     with mk.CoreExecutor(2, context, work.remember, (gate.given,)) as executor:
         done = executor.submit(work.same, 1)
-        assert done.result(LIMIT) == 1
-        victim = executor.submit(work.pid).result(LIMIT)
+        assert done.result(PATIENCE) == 1
+        victim = executor.submit(work.pid).result(PATIENCE)
         futures = [executor.submit(work.wait_at_gate) for _ in range(20)]
         results = executor.map(work.wait_at_gate, range(20))
         os.kill(victim, signal.SIGKILL)
@@ -69,7 +69,7 @@ def test_a_worker_that_is_killed_breaks_the_pool(context, gate):
 def test_a_worker_that_is_killed_under_load_breaks_the_pool(fork, turn):
     """Each future has the right result or the error, and what came before that is all there."""
     with mk.CoreExecutor(2, fork) as executor:
-        victim = executor.submit(work.pid).result(LIMIT)
+        victim = executor.submit(work.pid).result(PATIENCE)
         results = executor.map(work.same, range(50_000))
         found = [next(results) for _ in range(1 + 1000 * turn)]
         os.kill(victim, signal.SIGKILL)
@@ -100,7 +100,7 @@ def test_a_worker_that_ends_anywhere_in_a_task_breaks_the_pool(fork, task, match
 
 def test_an_idle_worker_that_is_killed_breaks_the_pool(context):
     with mk.CoreExecutor(2, context) as executor:
-        victim = executor.submit(work.pid).result(LIMIT)
+        victim = executor.submit(work.pid).result(PATIENCE)
         os.kill(victim, signal.SIGKILL)
         assert_breaks(executor)
 
@@ -121,7 +121,7 @@ def test_workers_that_cannot_start_break_the_pool(tmp_path):
         "with mk.CoreExecutor(2, multiprocessing.get_context('spawn')) as executor:\n"
         "    print(repr(executor.submit(abs, -1).exception(20)))\n"
     )
-    ran = subprocess.run([sys.executable, program], timeout=LIMIT, capture_output=True, text=True, check=False)
+    ran = subprocess.run([sys.executable, program], timeout=PATIENCE, capture_output=True, text=True, check=False)
     assert "BrokenProcessPool" in ran.stdout
     assert "ended by itself, with exit status 1" in ran.stdout
 
@@ -152,13 +152,13 @@ def test_what_cannot_be_pickled_or_unpickled_fails_alone(fork, task, error, matc
         future = executor.submit(*task)
         after = executor.submit(work.same, 2)
         with pytest.raises(error, match=match):
-            future.result(LIMIT)
-        assert (before.result(LIMIT), after.result(LIMIT)) == (1, 2)
+            future.result(PATIENCE)
+        assert (before.result(PATIENCE), after.result(PATIENCE)) == (1, 2)
 
 
 def test_an_exception_that_cannot_be_unpickled_still_says_where_it_was_raised(fork):
     with mk.CoreExecutor(1, fork) as executor:
-        error = executor.submit(work.raise_picky).exception(LIMIT)
+        error = executor.submit(work.raise_picky).exception(PATIENCE)
         assert "in raise_picky" in str(error.__cause__)
 
 
@@ -189,7 +189,7 @@ def test_workers_that_there_are_no_descriptors_for_leave_nothing_behind(fork):
 
 def executor_fails(executor):
     try:
-        return executor.submit(work.same, 1).result(LIMIT) != 1
+        return executor.submit(work.same, 1).result(PATIENCE) != 1
     except OSError:
         return True
 
@@ -201,11 +201,11 @@ def test_what_failed_before_the_pool_broke_is_told_too(fork):
         soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         for _ in range(20):
             with mk.CoreExecutor(1, fork) as executor:
-                pid = executor.submit(work.pid).result(LIMIT)
+                pid = executor.submit(work.pid).result(PATIENCE)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
                 os.kill(pid, signal.SIGKILL)
                 with contextlib.suppress(BrokenProcessPool):
-                    error = executor.submit(work.same, bytes(100_000)).exception(LIMIT)
+                    error = executor.submit(work.same, bytes(100_000)).exception(PATIENCE)
                     assert isinstance(error, (OSError, BrokenProcessPool))
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
 
@@ -217,12 +217,12 @@ def test_a_large_task_that_there_is_no_descriptor_for_fails_alone(fork):
     def run(words):
         soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with mk.CoreExecutor(1, fork) as executor:
-            assert executor.submit(work.same, 1).result(LIMIT) == 1
+            assert executor.submit(work.same, 1).result(PATIENCE) == 1
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))  # a new one would have a smaller number
             futures = [executor.submit(work.same, value) for value in (2, bytes(100_000), 3)]
-            words.say([type(future.exception(LIMIT)).__name__ for future in futures])
+            words.say([type(future.exception(PATIENCE)).__name__ for future in futures])
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
-            words.say(len(executor.submit(work.same, bytes(100_000)).result(LIMIT)))
+            words.say(len(executor.submit(work.same, bytes(100_000)).result(PATIENCE)))
 
     with Child(run) as child:
         child.expect(["NoneType", "OSError", "NoneType"])

@@ -13,9 +13,9 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 from . import work
-from .conftest import LIMIT
 from .test_executor_dealing import warm_up
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
@@ -43,11 +43,11 @@ def test_what_no_worker_has_begun_with_can_be_cancelled(one, gate):
     assert not held.cancel()
     assert held.running()
     gate.open()
-    assert held.result(LIMIT)
-    done, _ = concurrent.futures.wait(cancelled, LIMIT)
+    assert held.result(PATIENCE)
+    done, _ = concurrent.futures.wait(cancelled, PATIENCE)
     assert len(done) == len(cancelled)
     assert not held.cancel()
-    assert executor.submit(work.same, "the next one").result(LIMIT) == "the next one"
+    assert executor.submit(work.same, "the next one").result(PATIENCE) == "the next one"
     for future in cancelled:
         with pytest.raises(concurrent.futures.CancelledError):
             future.result(0)
@@ -61,7 +61,7 @@ def test_those_between_are_done(one, gate):
     gate.open()
     for number, future in enumerate(waiting):
         if number not in cancelled:
-            assert future.result(LIMIT) == number
+            assert future.result(PATIENCE) == number
 
 
 def test_whoever_waits_for_one_is_told(one, gate):
@@ -73,7 +73,7 @@ def test_whoever_waits_for_one_is_told(one, gate):
     waiting.start()
     assert future.cancel()
     gate.open()
-    waiting.join(LIMIT)
+    waiting.join(PATIENCE)
     assert not waiting.is_alive()
     assert called == [future]
 
@@ -91,7 +91,7 @@ def test_a_cancelled_asyncio_task_cancels_its_call(one, gate):
         return await asyncio.gather(*calls[:-1])
 
     assert asyncio.run(give_up()) == list(range(19))
-    assert held.result(LIMIT)
+    assert held.result(PATIENCE)
 
 
 def test_each_call_is_made_or_cancelled_whenever_that_comes(tmp_path, fork):
@@ -112,7 +112,7 @@ def test_each_call_is_made_or_cancelled_whenever_that_comes(tmp_path, fork):
                         cancelled.add(which)
             for number, future in enumerate(futures):
                 if number not in cancelled:
-                    assert future.result(LIMIT) == number
+                    assert future.result(PATIENCE) == number
         data = os.pread(notes, 4 * count + 1, 0)
         done = Counter(int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4))
         assert done == Counter(set(range(count)) - cancelled)
@@ -129,8 +129,8 @@ def test_a_large_call_that_was_cancelled_leaves_nothing_in_the_way(fork, gate):
         large = [executor.submit(work.same, bytes([number]) * 50_000) for number in range(20)]
         assert all(future.cancel() for future in large[::2])
         gate.open()
-        assert held.result(LIMIT)
-        assert [future.result(LIMIT)[0] for future in large[1::2]] == list(range(1, 20, 2))
+        assert held.result(PATIENCE)
+        assert [future.result(PATIENCE)[0] for future in large[1::2]] == list(range(1, 20, 2))
 
 
 def test_those_that_were_cancelled_do_not_count_for_a_workers_most(gate):
@@ -143,8 +143,8 @@ def test_those_that_were_cancelled_do_not_count_for_a_workers_most(gate):
         waiting = [executor.submit(work.pid) for _ in range(8)]
         assert all(future.cancel() for future in waiting[:5])
         gate.open()
-        assert held.result(LIMIT)
-        first, second, third = (future.result(LIMIT) for future in waiting[5:])
+        assert held.result(PATIENCE)
+        first, second, third = (future.result(PATIENCE) for future in waiting[5:])
         assert first == second != third
 
 
@@ -153,5 +153,5 @@ def test_a_broken_pool_has_nothing_left_to_cancel(fork):
         warm_up(executor)
         futures = [executor.submit(work.die), *[executor.submit(work.same, number) for number in range(10)]]
         for future in futures:
-            assert future.exception(LIMIT) or future.result(LIMIT) is not None
+            assert future.exception(PATIENCE) or future.result(PATIENCE) is not None
             assert not future.cancel()

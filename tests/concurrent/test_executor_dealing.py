@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 from . import work
-from .conftest import LIMIT
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
@@ -25,10 +25,10 @@ def test_what_waits_behind_a_long_task_is_done_by_others(context, gate):
         warm_up(executor)
         held = executor.submit(work.wait_at_gate)
         others = [executor.submit(work.same, n) for n in range(500)]
-        assert [other.result(LIMIT) for other in others] == list(range(500))
+        assert [other.result(PATIENCE) for other in others] == list(range(500))
         assert not held.done()
         gate.open()
-        assert held.result(LIMIT)
+        assert held.result(PATIENCE)
 
 
 def test_a_task_may_wait_for_one_that_was_submitted_after_it(context, gate):
@@ -36,14 +36,14 @@ def test_a_task_may_wait_for_one_that_was_submitted_after_it(context, gate):
         warm_up(executor)
         calls = [work.wait_at_gate, *[work.pid] * 100, work.open_gate]
         futures = [executor.submit(call) for call in calls]
-        assert futures[0].result(LIMIT) is True
+        assert futures[0].result(PATIENCE) is True
 
 
 def test_a_long_task_in_a_map_does_not_hold_up_those_after_it(fork, gate):
     with mk.CoreExecutor(2, fork, work.remember, (gate.given,)) as executor:
         warm_up(executor)
         calls = [[work.wait_at_gate], *[[work.same, n] for n in range(2000)], [work.open_gate]]
-        assert list(executor.map(work.call, calls, timeout=LIMIT)) == [True, *range(2000), None]
+        assert list(executor.map(work.call, calls, timeout=PATIENCE)) == [True, *range(2000), None]
 
 
 def test_each_task_is_done_once_whatever_is_taken_back(tmp_path, fork):
@@ -68,7 +68,7 @@ def test_large_tasks_that_are_taken_back_are_done_once(fork, gate):
         held = executor.submit(work.wait_at_gate)
         values = [bytes([n]) * 50_000 for n in range(100)]
         others = [executor.submit(work.same, value) for value in values]
-        assert [other.result(LIMIT) for other in others] == values
+        assert [other.result(PATIENCE) for other in others] == values
         gate.open()
-        assert held.result(LIMIT)
-        assert [executor.submit(work.same, value).result(LIMIT) for value in values[:5]] == values[:5]
+        assert held.result(PATIENCE)
+        assert [executor.submit(work.same, value).result(PATIENCE) for value in values[:5]] == values[:5]

@@ -15,7 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 import multikernel as mk
-from tests.shm.children import LIMIT, Child
+from tests.eventually import PATIENCE
+from tests.shm.children import Child
 
 from . import work
 
@@ -29,7 +30,7 @@ def ends(pid):
     except ProcessLookupError:
         return
     try:
-        assert select.select([pidfd], [], [], LIMIT)[0], f"process {pid} has not ended"
+        assert select.select([pidfd], [], [], PATIENCE)[0], f"process {pid} has not ended"
     finally:
         os.close(pidfd)
 
@@ -51,7 +52,7 @@ def test_after_shutdown_nothing_is_taken(fork):
     for used in (False, True):
         executor = mk.CoreExecutor(2, fork)
         if used:
-            executor.submit(work.same, 1).result(LIMIT)
+            executor.submit(work.same, 1).result(PATIENCE)
         executor.shutdown()
         for call in (executor.submit, executor.map):
             with pytest.raises(RuntimeError, match="after shutdown"):
@@ -62,7 +63,7 @@ def test_shutdown_without_waiting_does_what_there_is_to_do(context):
     executor = mk.CoreExecutor(2, context)
     futures = [executor.submit(work.same, n) for n in range(100)]
     executor.shutdown(wait=False)
-    assert [future.result(LIMIT) for future in futures] == list(range(100))
+    assert [future.result(PATIENCE) for future in futures] == list(range(100))
     executor.shutdown()
 
 
@@ -74,11 +75,11 @@ def test_shutdown_cancels_what_no_worker_has(fork, gate):
     executor.shutdown(wait=False, cancel_futures=True)
     for future in waiting:
         with pytest.raises(CancelledError):
-            future.result(LIMIT)
+            future.result(PATIENCE)
     with pytest.raises(CancelledError):
         next(results)
     gate.open()
-    assert all(future.result(LIMIT) for future in held)
+    assert all(future.result(PATIENCE) for future in held)
     executor.shutdown()
 
 
@@ -91,14 +92,14 @@ def test_the_block_of_an_executor_waits(fork):
 def test_an_executor_that_is_dropped_does_what_there_is_to_do_and_ends(context):
     executor = mk.CoreExecutor(2, context)
     futures = [executor.submit(work.same, n) for n in range(100)]
-    pid = executor.submit(work.pid).result(LIMIT)
+    pid = executor.submit(work.pid).result(PATIENCE)
     del executor
     gc.collect()
-    assert [future.result(LIMIT) for future in futures] == list(range(100))
+    assert [future.result(PATIENCE) for future in futures] == list(range(100))
     ends(pid)
     for thread in threading.enumerate():
         if thread.name == "CoreExecutor":
-            thread.join(LIMIT)
+            thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize(("way", "name"), [("terminate_workers", "SIGTERM"), ("kill_workers", "SIGKILL")])
@@ -108,7 +109,7 @@ def test_workers_can_be_ended_at_once(fork, way, name, gate):
         getattr(executor, way)()
         for future in held:
             with pytest.raises((BrokenProcessPool, CancelledError)):
-                future.result(LIMIT)
+                future.result(PATIENCE)
         assert name in str(held[0].exception())
 
 
@@ -117,7 +118,7 @@ def test_a_worker_that_does_not_hear_sigterm_is_killed(fork):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     executor = mk.CoreExecutor(2, fork, initialize)
-    pids = {executor.submit(work.pid).result(LIMIT) for _ in range(50)}
+    pids = {executor.submit(work.pid).result(PATIENCE) for _ in range(50)}
     os.kill(pids.pop(), signal.SIGKILL)
     executor.shutdown()
 
@@ -159,7 +160,7 @@ def run_program(tmp_path, method, end=""):
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_program_that_ends_without_shutdown_has_all_done_first(tmp_path, method):
     with run_program(tmp_path, method) as program:
-        out, err = program.communicate(timeout=LIMIT)
+        out, err = program.communicate(timeout=PATIENCE)
         assert (sorted(out.splitlines()), err, program.returncode) == (["done 0", "done 1", "done 2"], "", 0)
 
 
@@ -180,7 +181,7 @@ def test_workers_end_with_a_program_that_is_killed(tmp_path, method, task):
     with run_program(tmp_path, method, (KILLED % task).strip()) as program:
         said = [program.stdout.readline().split() for _ in range(5)]
         program.kill()
-        program.communicate(timeout=LIMIT)
+        program.communicate(timeout=PATIENCE)
         pids = [int(pid) for what, pid in said if what != "done"]
         assert len(set(pids)) == 2
         for pid in pids:
@@ -190,7 +191,7 @@ def test_workers_end_with_a_program_that_is_killed(tmp_path, method, task):
 def test_a_forked_child_does_not_keep_the_workers_of_a_killed_program(fork):
     def run(words):
         executor = mk.CoreExecutor(1, fork)
-        pid = executor.submit(work.pid).result(LIMIT)
+        pid = executor.submit(work.pid).result(PATIENCE)
         executor.submit(work.spin, 60)
         child = os.fork()
         if child == 0:
@@ -220,10 +221,10 @@ def test_a_ctrl_c_interrupts_tasks_and_no_worker(fork):
             os.read(reading, 1)
             try:
                 words.say("busy")
-                future.result(LIMIT)
+                future.result(PATIENCE)
             except KeyboardInterrupt:
                 words.say("interrupted")
-            words.say(type(future.exception(LIMIT)).__name__)
+            words.say(type(future.exception(PATIENCE)).__name__)
             words.say(list(executor.map(work.same, range(100))) == list(range(100)))
 
     with Child(run) as program:
@@ -268,11 +269,11 @@ def test_interrupts_anywhere_in_submit_lose_nothing(fork):
         alarm = Alarm()
         futures = []
         with mk.CoreExecutor(2, fork) as executor:
-            executor.submit(work.same, 0).result(LIMIT)
+            executor.submit(work.same, 0).result(PATIENCE)
             for turn in range(300):
                 submit_until_interrupted(executor, futures, alarm, 100 + turn % 50 * 10)
             for value, future in futures:
-                assert future.result(LIMIT) == value
+                assert future.result(PATIENCE) == value
         words.say("all done")
 
     with Child(run) as program:
@@ -298,7 +299,7 @@ def submit_until_interrupted(executor, futures, alarm, microseconds):
 
 def test_a_forked_copy_of_an_executor_refuses_and_ends_quietly(fork):
     with mk.CoreExecutor(2, fork) as executor:
-        assert executor.submit(work.same, 1).result(LIMIT) == 1
+        assert executor.submit(work.same, 1).result(PATIENCE) == 1
 
         def run(words):
             for call in (executor.submit, executor.map):
@@ -308,16 +309,16 @@ def test_a_forked_copy_of_an_executor_refuses_and_ends_quietly(fork):
                     words.say(str(error))
             executor.shutdown()
             with mk.CoreExecutor(1, fork) as own:
-                words.say(own.submit(work.same, 3).result(LIMIT))
+                words.say(own.submit(work.same, 3).result(PATIENCE))
 
         with Child(run) as child:
             for _ in range(2):
                 assert f"belongs to process {os.getpid()}" in child.hear()
             child.expect(3)
             assert child.wait() == 0
-        assert executor.submit(work.same, 2).result(LIMIT) == 2
+        assert executor.submit(work.same, 2).result(PATIENCE) == 2
 
 
 def test_a_task_may_have_an_executor_of_its_own(context):
     with mk.CoreExecutor(1, context) as executor:
-        assert executor.submit(work.nested, 5).result(LIMIT) == [0, 1, 2, 3, 4]
+        assert executor.submit(work.nested, 5).result(PATIENCE) == [0, 1, 2, 3, 4]

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 import multikernel as mk
-
-LIMIT = 20.0
+from tests.eventually import PATIENCE
 
 
 class Nested:
@@ -121,6 +120,6 @@ def test_order_is_kept_when_the_lane_fills_and_empties():
         for number in range(5000):  # a lane holds 2048
             queue.put((turn, number))
         for number in range(5000):
-            assert queue.get(timeout=LIMIT) == (turn, number)
+            assert queue.get(timeout=PATIENCE) == (turn, number)
     queue.close()
     queue.join_thread()

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 from . import targets
-
-LIMIT = 20.0  # seconds: a ceiling against hanging
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
@@ -110,7 +109,7 @@ def test_many_places_and_more_objects_than_a_lane_holds():
     with pytest.raises(queue.Full):
         q.put_nowait(5_000)
     assert q.qsize() == 5_000
-    assert [q.get(timeout=LIMIT) for _ in range(5_000)] == list(range(5_000))
+    assert [q.get(timeout=PATIENCE) for _ in range(5_000)] == list(range(5_000))
     q.put_nowait(0)
     assert q.get() == 0
 
@@ -125,18 +124,18 @@ def test_a_time_out_is_not_early(ask, error):
     began = time.monotonic()
     with pytest.raises(error):
         ask(q)
-    assert 0.2 <= time.monotonic() - began < LIMIT
+    assert 0.2 <= time.monotonic() - began < PATIENCE
 
 
 def test_a_waiting_get_and_a_waiting_put_are_woken():
     q = mk.Queue(maxsize=1)
     got = []
-    getting = threading.Thread(target=lambda: got.append(q.get(timeout=LIMIT)))
+    getting = threading.Thread(target=lambda: got.append(q.get(timeout=PATIENCE)))
     getting.start()
     q.put("first")
     getting.join()
     q.put("second")
-    putting = threading.Thread(target=q.put, args=("third",), kwargs={"timeout": LIMIT})
+    putting = threading.Thread(target=q.put, args=("third",), kwargs={"timeout": PATIENCE})
     putting.start()
     assert q.get() == "second"
     putting.join()
@@ -180,10 +179,10 @@ def test_more_than_a_lane_holds_goes_by_a_thread_that_comes_only_then_and_goes()
     feeder = set(threading.enumerate()) - before
     assert [thread.name for thread in feeder] == ["QueueFeederThread"]
     assert q.qsize() == 30_000
-    assert [q.get(timeout=LIMIT) for _ in range(30_000)] == list(range(30_000))
+    assert [q.get(timeout=PATIENCE) for _ in range(30_000)] == list(range(30_000))
     q.close()
     q.join_thread()
-    feeder.pop().join(LIMIT)
+    feeder.pop().join(PATIENCE)
     assert set(threading.enumerate()) == before
 
 
@@ -198,7 +197,7 @@ def test_close_lets_the_rest_out_and_join_waits_for_it():
             use()
     other = mk.Queue.__new__(mk.Queue)  # another way into the same queue, as a child has it
     other.__setstate__(q._core)
-    assert [other.get(timeout=LIMIT) for _ in range(10_000)] == list(range(10_000))
+    assert [other.get(timeout=PATIENCE) for _ in range(10_000)] == list(range(10_000))
     q.join_thread()
 
 
@@ -242,12 +241,12 @@ def test_threads_of_one_process_share_it():
         q.put(None)
     for thread in takers:
         thread.join()
-    got = [out.get(timeout=LIMIT) for _ in range(6_000)]
+    got = [out.get(timeout=PATIENCE) for _ in range(6_000)]
     assert sorted(got) == [(me, i) for me in range(3) for i in range(2_000)]
     assert out.empty()
 
 
-@pytest.mark.parametrize("use", [lambda q: q.get(), lambda q: q.get(timeout=LIMIT), lambda q: (q.put(1), q.put(2))])
+@pytest.mark.parametrize("use", [lambda q: q.get(), lambda q: q.get(timeout=PATIENCE), lambda q: (q.put(1), q.put(2))])
 def test_a_signal_ends_a_wait(use):
     q = mk.Queue(maxsize=1)
 
@@ -275,7 +274,7 @@ def test_a_signal_that_raises_nothing_does_not_end_it():
     before = signal.signal(signal.SIGALRM, lambda *_: q.put("from the handler"))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
-        assert q.get(timeout=LIMIT) == "from the handler"
+        assert q.get(timeout=PATIENCE) == "from the handler"
     finally:
         signal.signal(signal.SIGALRM, before)
 
@@ -291,7 +290,7 @@ def test_idle_costs_nothing():
             return sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
 
     seen, still = switches(), 0
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + PATIENCE
     while still < 3:  # looks in a row, 0.2 s each, between which it did nothing
         assert time.monotonic() < deadline
         threading.Event().wait(0.2)

@@ -8,16 +8,16 @@ import os
 import queue
 import random
 import signal
-from pathlib import Path
 
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
+from tests.shm.children import state
 
 from . import targets
 
 METHODS = ["fork", "spawn", "forkserver"]
-LIMIT = 20.0  # seconds: a ceiling against hanging
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 
@@ -29,7 +29,7 @@ def start(method, target, *args):
 
 
 def join(process, code=0):
-    process.join(LIMIT)
+    process.join(PATIENCE)
     assert process.exitcode == code
     process.close()
 
@@ -61,19 +61,18 @@ def test_many_put_and_many_get(method):
 def test_places_are_one_number_for_all(method):
     q, out = mk.Queue(maxsize=2), mk.SimpleQueue()
     child = start(method, targets.put_all, q, [1, 2, 3, 4])
-    assert q.get(timeout=LIMIT) == 1
-    assert q.get(timeout=LIMIT) == 2
-    while q.qsize() < 2:
-        pass
+    assert q.get(timeout=PATIENCE) == 1
+    assert q.get(timeout=PATIENCE) == 2
+    until(lambda: q.qsize() == 2)
     assert q.full()
     with pytest.raises(queue.Full):
         q.put("no", timeout=0.01)
-    assert [q.get(timeout=LIMIT) for _ in range(2)] == [3, 4]
+    assert [q.get(timeout=PATIENCE) for _ in range(2)] == [3, 4]
     join(child)
     for value in range(2):
         q.put(value)
     child = start(method, targets.get_one, q, out)
-    q.put("woken by a child", timeout=LIMIT)
+    q.put("woken by a child", timeout=PATIENCE)
     assert out.get() == 0
     join(child)
 
@@ -84,7 +83,7 @@ def test_objects_of_one_producer_come_in_order(method):
     producers = [start(method, targets.produce, q, me, 5_000) for me in range(2)]
     last = {0: -1, 1: -1}
     for _ in range(10_000):
-        me, i = q.get(timeout=LIMIT)
+        me, i = q.get(timeout=PATIENCE)
         assert i == last[me] + 1
         last[me] = i
     for process in producers:
@@ -100,7 +99,7 @@ def test_a_forked_childs_objects_are_its_own():
         os._exit(0)
     os.waitpid(pid, 0)
     q.put("parent again")
-    assert sorted(q.get(timeout=LIMIT) for _ in range(3)) == ["child", "parent", "parent again"]
+    assert sorted(q.get(timeout=PATIENCE) for _ in range(3)) == ["child", "parent", "parent again"]
 
 
 def test_a_child_that_drops_its_copy_takes_nothing_from_its_parent():
@@ -112,7 +111,7 @@ def test_a_child_that_drops_its_copy_takes_nothing_from_its_parent():
         os._exit(0)
     os.waitpid(pid, 0)
     q.put(2)
-    assert [q.get(timeout=LIMIT) for _ in range(2)] == [1, 2]
+    assert [q.get(timeout=PATIENCE) for _ in range(2)] == [1, 2]
 
 
 # --- ending
@@ -121,14 +120,14 @@ def test_a_child_that_drops_its_copy_takes_nothing_from_its_parent():
 def test_what_is_in_a_lane_stays_when_its_process_ends_without_a_word():
     q = mk.Queue()
     join(start("fork", targets.put_and_end_at_once, q, 1_000))
-    assert [q.get(timeout=LIMIT) for _ in range(1_000)] == list(range(1_000))
+    assert [q.get(timeout=PATIENCE) for _ in range(1_000)] == list(range(1_000))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_process_that_ends_waits_until_all_is_in_its_lane(method):
     q = mk.Queue()
     child = start(method, targets.put_all, q, range(20_000))
-    assert [q.get(timeout=LIMIT) for _ in range(20_000)] == list(range(20_000))
+    assert [q.get(timeout=PATIENCE) for _ in range(20_000)] == list(range(20_000))
     join(child)
 
 
@@ -136,7 +135,7 @@ def test_a_process_that_ends_waits_until_all_is_in_its_lane(method):
 def test_so_does_one_that_closes_and_joins(method):
     q = mk.Queue()
     child = start(method, targets.put_close_and_join, q, 20_000)
-    assert [q.get(timeout=LIMIT) for _ in range(20_000)] == list(range(20_000))
+    assert [q.get(timeout=PATIENCE) for _ in range(20_000)] == list(range(20_000))
     join(child)
 
 
@@ -144,14 +143,14 @@ def test_so_does_one_that_closes_and_joins(method):
 def test_one_that_cancelled_that_does_not(method):
     q = mk.Queue()
     join(start(method, targets.put_without_waiting, q, 20_000))
-    assert q.get(timeout=LIMIT) == 0
+    assert q.get(timeout=PATIENCE) == 0
 
 
 def test_lanes_of_processes_that_have_ended_are_used_again():
     q = mk.Queue()
     for i in range(40):
         join(start("fork", targets.put_and_end_at_once, q, 1))
-        assert q.get(timeout=LIMIT) == 0
+        assert q.get(timeout=PATIENCE) == 0
         if i == 5:
             held = os.fstat(q._core._fd).st_blocks
     assert os.fstat(q._core._fd).st_blocks == held
@@ -165,7 +164,7 @@ def test_a_killed_producer_has_put_all_that_it_had_put():
         q = mk.Queue()
         child = start("fork", targets.produce_until_killed, q, 0)
         for i in range(random.randrange(3_000)):
-            assert q.get(timeout=LIMIT) == (0, i)
+            assert q.get(timeout=PATIENCE) == (0, i)
             last = i
         kill(child)
         rest = []
@@ -173,7 +172,7 @@ def test_a_killed_producer_has_put_all_that_it_had_put():
             rest.append(q.get_nowait()[1])
         assert rest == list(range(rest[0], rest[0] + len(rest))) if rest else True
         q.put("goes on")
-        assert q.get(timeout=LIMIT) == "goes on"
+        assert q.get(timeout=PATIENCE) == "goes on"
         assert not rest or last + 1 == rest[0]
 
 
@@ -182,14 +181,14 @@ def test_places_of_a_killed_producer_are_given_back():
     for _ in range(20):
         child = start("fork", targets.produce_until_killed, q, 0)
         for _ in range(random.randrange(300)):
-            q.get(timeout=LIMIT)
+            q.get(timeout=PATIENCE)
         kill(child)
         while not q.empty():
-            q.get(timeout=LIMIT)
+            q.get(timeout=PATIENCE)
         for i in range(10):
-            q.put(i, timeout=LIMIT)
+            q.put(i, timeout=PATIENCE)
         assert q.full()
-        assert [q.get(timeout=LIMIT) for _ in range(10)] == list(range(10))
+        assert [q.get(timeout=PATIENCE) for _ in range(10)] == list(range(10))
 
 
 @pytest.mark.slow
@@ -248,12 +247,11 @@ def test_a_stopped_consumer_blocks_nobody_but_for_an_instant_of_its_own():
     """Stopped as it waits, it holds nothing."""
     q, out = mk.Queue(), mk.SimpleQueue()
     child = start("fork", targets.get_one, q, out)
-    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-        os.sched_yield()
+    until(lambda: state(child.pid) == "S")
     os.kill(child.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
     q.put("for whoever is awake")
-    assert q.get(timeout=LIMIT) == "for whoever is awake"
+    assert q.get(timeout=PATIENCE) == "for whoever is awake"
     os.kill(child.pid, signal.SIGCONT)
     q.put("for it")
     assert out.get() == "for it"

@@ -13,8 +13,7 @@ import pytest
 import multikernel as mk
 from multikernel import _core
 from multikernel._core import calls
-
-LIMIT = 20.0
+from tests.eventually import PATIENCE
 
 
 def public(kind: type) -> list[str]:
@@ -27,7 +26,7 @@ def run(code: str, **environment: str) -> str:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -91,10 +90,10 @@ def test_a_half_that_there_is_not_is_refused_by_name():
 def test_arguments_that_do_not_fit_are_a_type_error(wrong):
     with mk.Ring(4096) as ring, ring.sender() as tx, ring.receiver() as rx:
         tx.send(b"claimed")
-        rx.recv(timeout=LIMIT)
+        rx.recv(timeout=PATIENCE)
         with pytest.raises(TypeError):
             wrong(tx, rx)
-        tx.send(timeout=LIMIT, payload=b"by name")
+        tx.send(timeout=PATIENCE, payload=b"by name")
         tx.send_many(messages=[b"too"])
         assert rx.recv_many(limit=5) == [b"by name", b"too"]
 
@@ -104,13 +103,13 @@ def test_an_end_may_be_used_by_one_thread_after_the_other():
         received: list[bytes] = []
         for number in range(20):
             work = threading.Thread(target=lambda n=number: tx.send(b"%d" % n))
-            take = threading.Thread(target=lambda: received.append(rx.recv(timeout=LIMIT)))
+            take = threading.Thread(target=lambda: received.append(rx.recv(timeout=PATIENCE)))
             for thread in (work, take) if number % 2 else ():
                 thread.start()
-                thread.join(LIMIT)
+                thread.join(PATIENCE)
             if not number % 2:
                 tx.send(b"%d" % number)
-                received.append(rx.recv(timeout=LIMIT))
+                received.append(rx.recv(timeout=PATIENCE))
         assert received == [b"%d" % number for number in range(20)]
 
 
@@ -124,7 +123,7 @@ def test_two_threads_that_send_by_one_end_lose_nothing_that_was_not_refused():
             for number in range(5000):
                 message = b"%d %d" % (who, number)
                 try:
-                    tx.send(message, timeout=LIMIT)
+                    tx.send(message, timeout=PATIENCE)
                 except mk.NotOwner:
                     refused[who] += 1
                 else:

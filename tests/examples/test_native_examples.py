@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples/native"
-PATIENCE = 10.0  # seconds, for what takes some milliseconds
 COLLECT = """
 def main(kernel):
     collected = []

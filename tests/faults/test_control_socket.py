@@ -15,11 +15,11 @@ import pytest
 import multikernel as mk
 from multikernel.host.rundir import RunDir
 from multikernel.kernel import protocol
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 50.0  # seconds, for what takes some tenths of one
 NOBODY = 65534
 COMMAND = [sys.executable, "-m", "multikernel"]
 

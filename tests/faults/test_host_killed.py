@@ -14,8 +14,9 @@ import pytest
 
 import multikernel as mk
 from multikernel.host.rundir import is_running, running
+from tests.eventually import PATIENCE
 
-from .killing import PATIENCE, kill, victims, zygote
+from .killing import is_told, kill, victims, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +53,17 @@ async def main(kernel):
             message.reply((await link.arequest(b"by another host")).payload)
         else:
             message.reply(message.payload)
+"""
+HOLDS = """
+import os
+def kind(fd):
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").partition(":[")[0]
+    except OSError:  # the one that listed them
+        return ""
+def main(kernel):
+    for message in kernel.messages():
+        message.reply("\\n".join(filter(None, map(kind, os.listdir("/proc/self/fd")))).encode())
 """
 READS_ITS_INPUT = """
 import select
@@ -151,7 +163,8 @@ def test_end_of_an_instance_under_the_next_host_is_told_with_its_status_and_last
         machine.connect("web", timeout=PATIENCE).close()  # so it has come to its host
         assert link.request(b"7", timeout=PATIENCE).payload == b"bye"
     end = web.wait(timeout=PATIENCE)
-    assert (end.reason, end.code, web.state) == ("exit", 7, "failed")
+    assert (end.reason, end.code) == ("exit", 7) or (end.reason == "unknown" and not is_told(which))
+    assert web.state == "failed"
     assert "its last words" in machine.proc["instances/web/console"]
     web.boot()
     assert (web.state, web.epoch) == ("active", 2)
@@ -192,7 +205,8 @@ def test_instance_that_never_looks_is_seen_and_ended_by_the_next_host(machine, b
         web.halt(timeout=0.1, force=False)
     assert (web.pid, web.state) == (pid, "active")
     assert "enters" in machine.proc["instances/web/console"]
-    assert web.kill() == mk.End("killed", 0, signal.SIGKILL)
+    end = web.kill()
+    assert end == mk.End("killed", 0, signal.SIGKILL) or (end == mk.End("killed") and not is_told(which))
 
 
 def test_halt_that_is_asked_for_before_the_instance_has_come_reaches_it(machine, boot):
@@ -338,16 +352,14 @@ def test_restart_that_is_due_comes_under_the_next_host(machine, boot, which):
 
 def test_many_hosts_one_after_the_other_leave_no_descriptor_in_an_instance(machine, boot):
     """Whatever a new host brings takes the place of what the old one had brought."""
-    web = boot("web", "echo.py")
+    web = boot("web", HOLDS)
     with machine.connect("web") as link:
 
         def holds() -> Counter[str]:
-            """What it holds, by kind, once it has looked at all of its links."""
+            """What it holds, by kind, once it has looked at all of its links. It says so itself: it is closed to us."""
             for _ in range(20):
                 link.request(b"look", timeout=PATIENCE)
-            return Counter(
-                os.readlink(f"/proc/{web.pid}/fd/{fd}").partition(":[")[0] for fd in os.listdir(f"/proc/{web.pid}/fd")
-            )
+            return Counter(link.request(b"", timeout=PATIENCE).payload.decode().split("\n"))
 
         def adopted() -> None:
             machine.connect("web", timeout=PATIENCE).close()

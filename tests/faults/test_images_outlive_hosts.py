@@ -12,10 +12,10 @@ import multikernel as mk
 from multikernel import image
 from multikernel.image import keys
 from multikernel.image.signature import Signature
+from tests.eventually import PATIENCE
 
 from .test_host_killed import kill, victims
 
-PATIENCE = 20.0  # seconds
 SAYS_ITS_INITRD = """
 def main(kernel):
     for message in kernel.messages():

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 
 SERVES = """
     import os
@@ -51,14 +51,6 @@ def boot(machine: mk.Machine, tmp_path: Path) -> Callable[..., mk.Instance]:
         return instance
 
     return make
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Look until it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to be"
-        select.select([], [], [], 0.001)
 
 
 def zygote_of(machine: mk.Machine) -> int:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.images.relay import FORMAT
 
-from .killing import PATIENCE, kill, victims
+from .killing import kill, victims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 import multikernel as mk
-from tests.faults.killing import PATIENCE, kill, victims
+from tests.eventually import PATIENCE
+from tests.faults.killing import kill, victims
 from tests.succession import RELAY, Stream, crash
 
 AT_ONCE = mk.Restart("always", limit=1000, delay=0.0)

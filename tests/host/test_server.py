@@ -18,11 +18,10 @@ from multikernel.host.server import MOST_REQUESTS
 from multikernel.image import read
 from multikernel.kernel.protocol import PROTOCOL
 from multikernel.shm.channel import MAX_DESCRIPTORS, MAX_DOCUMENT, Channel
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PATIENCE = 10.0  # seconds
 
 
 @pytest.fixture

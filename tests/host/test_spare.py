@@ -6,18 +6,17 @@ import os
 import select
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 
 SERVES = "def main(kernel):\n    for message in kernel.messages(): message.reply(message.payload)\n"
 
@@ -44,16 +43,24 @@ def children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip()
+    except OSError:  # it has ended
+        return ""
+
+
 def spare_of(machine: mk.Machine) -> int:
     """The pid of the zygote's spare, once there is one."""
     [zygote] = children(machine.pid)
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        for pid in children(zygote):
-            if Path(f"/proc/{pid}/comm").read_text() == "mk-spare\n":
-                return pid
-        assert time.monotonic() < deadline, "there is no spare"
-        select.select([], [], [], 0.001)
+    spares: list[int] = []
+
+    def there_is_one() -> bool:
+        spares[:] = [pid for pid in children(zygote) if comm(pid) == "mk-spare"]
+        return spares != []
+
+    until(there_is_one)
+    return spares[0]
 
 
 def serves(machine: mk.Machine, name: str) -> bool:
@@ -102,13 +109,15 @@ def test_boots_of_several_do_not_wait_for_spares(machine, tmp_path):
 
 def test_spare_holds_nothing_of_the_zygote_s(machine):
     spare = spare_of(machine)
+
+    def beyond_standard_files() -> list[str]:
+        return [os.readlink(f"/proc/{spare}/fd/{fd}") for fd in os.listdir(f"/proc/{spare}/fd") if int(fd) > 2]
+
     try:
-        held = {fd: os.readlink(f"/proc/{spare}/fd/{fd}") for fd in os.listdir(f"/proc/{spare}/fd")}
+        until(lambda: len(beyond_standard_files()) == 1)  # it lets go of the rest once it is there
     except PermissionError:
         pytest.skip("this user may not look into a process that is closed to others")
-    beyond = [target for fd, target in held.items() if int(fd) > 2]
-    assert len(beyond) == 1
-    assert beyond[0].startswith("socket:")
+    assert beyond_standard_files()[0].startswith("socket:")
 
 
 def test_spare_ends_with_a_zygote_that_is_killed(machine):

@@ -11,11 +11,10 @@ import pytest
 from multikernel.errors import Closed, MessageTooLarge
 from multikernel.host.wire import MOST_QUEUED, Wire
 from multikernel.shm.channel import MAX_DOCUMENT, Channel, ProtocolError
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-PATIENCE = 10.0  # seconds
 
 
 class Side:

@@ -97,6 +97,23 @@ static void wait_for_ticks(mk_kernel *k, const struct mk_message *m)
 	say(k, &to, text);
 }
 
+/* What this process has of memory that is nobody else's. It may look when others of its user may not. */
+static int private_kib(void)
+{
+	FILE *rollup = fopen("/proc/self/smaps_rollup", "r");
+	char line[256];
+	int clean = 0, dirty = 0;
+
+	if (!rollup)
+		return -1;
+	while (fgets(line, sizeof(line), rollup)) {
+		sscanf(line, "Private_Clean: %d", &clean);
+		sscanf(line, "Private_Dirty: %d", &dirty);
+	}
+	fclose(rollup);
+	return clean + dirty;
+}
+
 /* Both exported, so that a backtrace names them. */
 size_t overflow(size_t n);
 void crash(void);
@@ -137,8 +154,8 @@ int main(void)
 		else
 			rest = verb + strlen(verb);
 		if (strcmp(verb, "who") == 0) {
-			snprintf(text, sizeof(text), "%u %s %" PRIu64 " %" PRIu64 " %s", mk_kernel_id(k), mk_kernel_name(k),
-				 mk_kernel_epoch(k), mk_kernel_budget(k), mk_kernel_cmdline(k));
+			snprintf(text, sizeof(text), "%u %s %" PRIu64 " %" PRIu64 " %s", mk_kernel_id(k),
+				 mk_kernel_name(k), mk_kernel_epoch(k), mk_kernel_budget(k), mk_kernel_cmdline(k));
 			say(k, &m, text);
 		} else if (strcmp(verb, "counts") == 0) {
 			for (unsigned v = 0; v < 64; v++)
@@ -191,6 +208,14 @@ int main(void)
 				snprintf(text, sizeof(text), "%" PRIu64, ++*(uint64_t *)memory);
 				say(k, &m, text);
 			}
+		} else if (strcmp(verb, "readlink") == 0) {
+			if (readlink(rest, text, sizeof(text) - 1) < 0)
+				say(k, &m, "(none)");
+			else
+				say(k, &m, text);
+		} else if (strcmp(verb, "private") == 0) {
+			snprintf(text, sizeof(text), "%d", private_kib());
+			say(k, &m, text);
 		} else if (strcmp(verb, "param") == 0) {
 			const char *value = mk_kernel_param(k, rest);
 

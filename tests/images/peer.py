@@ -69,6 +69,11 @@ def main(kernel: Kernel) -> int:
             memory = kernel.memory(rest, 4096).cast("Q")
             memory[0] += 1
             message.reply(b"%d" % memory[0])
+        elif verb == "readlink":
+            try:
+                message.reply(os.readlink(rest).encode())
+            except OSError:
+                message.reply(b"(none)")
         elif verb != "silence":
             message.reply(message.payload, type=message.type, subtype=message.subtype)
     return 0

@@ -15,8 +15,9 @@ import multikernel as mk
 from multikernel._core import ffi, lib
 from multikernel.ipi.hostlane import HostLane, HostLaneReceiver
 from multikernel.shm.channel import Channel
+from tests.eventually import until
 from tests.shm import objects
-from tests.shm.children import LIMIT, Child, Words, open_descriptors, wait_until
+from tests.shm.children import LIMIT, Child, Words, open_descriptors
 
 
 @contextmanager
@@ -142,7 +143,7 @@ def test_the_end_of_the_host_is_closed():
     def serve(lane: HostLaneReceiver, words: Words) -> None:
         words.say("ready")
         words.expect("look")
-        wait_until(lambda: ended(lane))
+        until(lambda: ended(lane))
 
     def ended(lane: HostLaneReceiver) -> bool:
         try:

@@ -18,7 +18,8 @@ from multikernel.ipi import link as link_module
 from multikernel.ipi.half import LinkHalf
 from multikernel.ipi.messages import REPLY, REQUEST
 from multikernel.shm.records import Counters
-from tests.shm.children import LIMIT, Child, Words, open_descriptors, state, wait_until
+from tests.eventually import until
+from tests.shm.children import LIMIT, Child, Words, open_descriptors, state
 
 from .pair import THEIRS, echo, joined
 
@@ -598,7 +599,7 @@ def test_the_death_of_the_peer_ends_every_wait(waiting):
 
         thread = threading.Thread(target=call)
         thread.start()
-        wait_until(lambda: thread.native_id and state(os.getpid(), thread.native_id) == "S")
+        until(lambda: thread.native_id and state(os.getpid(), thread.native_id) == "S")
         child.kill()
         thread.join(LIMIT)
         assert not thread.is_alive()

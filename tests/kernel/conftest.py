@@ -11,8 +11,6 @@ import pytest
 import multikernel as mk
 from multikernel.host.rundir import RunDir
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
-
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[mk.Machine]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.shm.idle import check_idle
-
-from .conftest import PATIENCE
 
 
 @pytest.fixture

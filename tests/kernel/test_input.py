@@ -8,9 +8,8 @@ import select
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.shm.idle import check_idle
-
-from .conftest import PATIENCE
 
 READS = """
     import sys

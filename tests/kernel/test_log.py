@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from multikernel.kernel.log import syslog_level, with_fields
-
-from .conftest import PATIENCE
+from tests.eventually import PATIENCE
 
 
 @pytest.fixture

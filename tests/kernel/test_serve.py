@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import multikernel as mk
-
-from .conftest import PATIENCE
+from tests.eventually import PATIENCE
 
 COUNTER = """
     import multikernel as mk

@@ -8,9 +8,8 @@ import time
 import pytest
 
 from multikernel.kernel.timers import Timer, Timers, earlier
+from tests.eventually import PATIENCE
 from tests.shm.idle import check_idle
-
-from .conftest import PATIENCE
 
 
 def turn(timers: Timers) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 import multikernel as mk
 from multikernel.kernel.protocol import PROTOCOL
-from tests.faults.killing import PATIENCE, kill, victims
+from tests.eventually import PATIENCE
+from tests.faults.killing import is_told, kill, victims
 
 from .build import IMAGES, ROOT, build
 
@@ -67,7 +68,8 @@ def test_native_instance_that_is_killed_after_all_is_told_and_boots_again(machin
     machine.connect("web", timeout=PATIENCE).close()
     os.kill(web.pid, signal.SIGSEGV)
     end = web.wait(timeout=PATIENCE)
-    assert (end.reason, end.signal, web.state) == ("signal", signal.SIGSEGV, "failed")
+    assert (end.reason, end.signal) == ("signal", signal.SIGSEGV) or (end.reason == "unknown" and not is_told("both"))
+    assert web.state == "failed"
     web.boot()
     assert (web.state, web.epoch) == ("active", 2)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.images.relay import FORMAT
 from tests.succession import RELAY, Stream, crash, machine, make, running  # noqa: F401 - two are fixtures
 
@@ -18,7 +19,6 @@ from .build import IMAGES, build
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 ALWAYS = mk.Restart("always", limit=1000, delay=0.0)
 
 

@@ -8,14 +8,14 @@ import select
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-LIMIT = 20.0
-"""Seconds: a ceiling against hanging. Nothing is decided by it."""
+from tests.eventually import PATIENCE, until
+
+LIMIT = PATIENCE
 
 
 class Words:
@@ -79,7 +79,7 @@ class Child(Words):
 
     def sleeps(self) -> None:
         """Wait until it sleeps in the system."""
-        wait_until(lambda: state(self.pid) == "S")
+        until(lambda: state(self.pid) == "S")
 
     def __enter__(self) -> Self:
         return self
@@ -110,14 +110,6 @@ def state(pid: int, thread: int | None = None) -> str:
     """As in ps: S sleeps, R runs, T is stopped, Z has ended."""
     with open(f"/proc/{pid}/task/{thread or pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Look until it is so."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        os.sched_yield()
 
 
 def open_descriptors() -> set[str]:

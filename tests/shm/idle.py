@@ -6,7 +6,9 @@ import os
 import select
 from pathlib import Path
 
-from .children import state, wait_until
+from tests.eventually import until
+
+from .children import state
 
 LONG = float(os.environ.get("MK_STRESS", "0")) > 0
 SECONDS = 10.0 if LONG else 0.3
@@ -32,7 +34,7 @@ def check_idle(pid: int) -> None:
         last = activity(pid)
         return not_ended(pid, 0.05) and activity(pid) == last and all(state(pid, int(task)) == "S" for task in last)
 
-    wait_until(settled)
+    until(settled)
     assert not_ended(pid, SECONDS)
     assert activity(pid) == last
 

@@ -15,8 +15,9 @@ import pytest
 
 import multikernel as mk
 from multikernel.shm.aio import EAGER
+from tests.eventually import until
 
-from .children import LIMIT, Child, Words, wait_until
+from .children import LIMIT, Child, Words
 from .test_waiting import voluntary_switches
 
 Run = Callable[[Awaitable[Any]], Any]
@@ -344,7 +345,7 @@ def test_a_loop_that_waits_is_never_woken_and_has_no_thread(ends, run):
             last, same = now, same + 1 if now == last else 0
             return same > 100
 
-        wait_until(settled)
+        until(settled)
         begin = voluntary_switches(child.pid)
         child.sock.settimeout(0.3)
         with pytest.raises(TimeoutError):  # nothing comes: only for the time

@@ -15,9 +15,10 @@ import pytest
 
 import multikernel as mk
 from multikernel._core import ffi, lib
+from tests.eventually import until
 
 from . import targets
-from .children import LIMIT, Child, Words, state, wait_until
+from .children import LIMIT, Child, Words, state
 from .objects import TAIL
 
 METHODS = ["fork", "spawn", "forkserver"]
@@ -280,7 +281,7 @@ def test_a_signals_handler_may_raise_out_of_a_wait(misses, waits):
 
     def poke(words: Words, parent: int = os.getpid()) -> None:
         words.expect("waiting")
-        wait_until(lambda: state(parent) == "S")
+        until(lambda: state(parent) == "S")
         os.kill(parent, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, handler)
@@ -383,7 +384,7 @@ def test_a_receiver_that_is_killed_holds_nobody_up(claimed):
             other.recv_many(100)
 
             def kill_when_it_sleeps() -> None:
-                wait_until(lambda: state(os.getpid(), threading.main_thread().native_id) == "S")
+                until(lambda: state(os.getpid(), threading.main_thread().native_id) == "S")
                 child.signal(signal.SIGKILL)
 
             thread = threading.Thread(target=kill_when_it_sleeps)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import multikernel as mk
+from tests.eventually import until
 
-from .children import LIMIT, Child, Words, wait_until
+from .children import LIMIT, Child, Words
 from .objects import HEAD, producer
 from .test_mailbox import door_of, lane_object
 from .test_wait import wait_until_asleep
@@ -148,7 +149,7 @@ def test_a_mailbox_that_was_closed_here_or_is_in_use_says_so(box, rx):
     assert not is_refused()
     thread = threading.Thread(target=receive, daemon=True)
     thread.start()
-    wait_until(is_refused)
+    until(is_refused)
     box.close()
     thread.join(LIMIT)
     rx.close()

@@ -21,9 +21,10 @@ import multikernel as mk
 from multikernel.shm.channel import close_all
 from multikernel.shm.door import Door
 from multikernel.shm.objects import lane_object
+from tests.eventually import until
 
 from . import targets
-from .children import LIMIT, Child, Words, open_descriptors, state, wait_until
+from .children import LIMIT, Child, Words, open_descriptors, state
 from .objects import HEAD, producer
 
 METHODS = ["fork", "spawn", "forkserver"]
@@ -217,7 +218,7 @@ def test_fileno_is_readable_when_a_sender_comes_and_when_all_are_gone(box, rx):
         except mk.Closed:
             return True
 
-    wait_until(ended)
+    until(ended)
     assert readable(fd)
 
 
@@ -323,7 +324,7 @@ def test_two_threads_at_once(box, rx):
                 return "another thread" in str(error)
             return False
 
-        wait_until(in_use)
+        until(in_use)
         tx.send(b"x")
         thread.join()
         tx.send(b"y")
@@ -340,7 +341,7 @@ def test_a_signals_handler_may_raise_out_of_a_wait(box, rx, lanes):
 
     def poke(words: Words, parent: int = os.getpid()) -> None:
         words.expect("waiting")
-        wait_until(lambda: state(parent) == "S")
+        until(lambda: state(parent) == "S")
         os.kill(parent, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, handler)

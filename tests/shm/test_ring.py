@@ -18,8 +18,9 @@ import numpy as np  # noqa: TID253
 import pytest
 
 import multikernel as mk
+from tests.eventually import until
 
-from .children import LIMIT, open_descriptors, state, wait_until
+from .children import LIMIT, open_descriptors, state
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ class Thread(threading.Thread):
             self.error = error
 
     def sleeps(self) -> None:
-        wait_until(lambda: self.native_id is not None and state(os.getpid(), self.native_id) == "S")
+        until(lambda: self.native_id is not None and state(os.getpid(), self.native_id) == "S")
 
     def polls(self) -> bool:
         """Whether it sleeps in poll(2): the long sleep, after the short one."""
@@ -594,7 +595,7 @@ def test_an_end_shows_what_state_it_is_in(ring):
 def test_a_second_thread_is_told_that_the_end_is_in_use(ends):
     tx, rx = ends
     thread = Thread(lambda: rx.recv(timeout=LIMIT))
-    wait_until(thread.polls)  # before its long sleep it leaves the end once, to look for signals
+    until(thread.polls)  # before its long sleep it leaves the end once, to look for signals
     for call in (rx.recv, rx.try_recv, rx.close, rx.fileno, lambda: rx.recv_many(4)):
         with pytest.raises(mk.NotOwner, match="in use by another thread"):
             call()
@@ -609,7 +610,7 @@ def test_looking_at_an_end_takes_no_wake_up_from_the_thread_that_waits(ends):
     for number in range(50):
         thread = Thread(lambda: rx.recv(timeout=LIMIT))
         thread.sleeps()
-        wait_until(thread.polls)
+        until(thread.polls)
         tx.send(b"%d" % number)
         for _ in range(20):
             assert not rx.closed

@@ -20,8 +20,9 @@ import pytest
 
 import multikernel as mk
 from multikernel.shm import wait as module
+from tests.eventually import until
 
-from .children import LIMIT, Child, Words, open_descriptors, wait_until
+from .children import LIMIT, Child, Words, open_descriptors
 
 COUNTS = [1, 2, 3, 64]  # one and two lanes sleep on bells first, more on sockets
 
@@ -120,7 +121,7 @@ def test_each_message_of_another_process_wakes_the_wait(stack, pipe, count, besi
         child.say("done")
         assert child.wait() == 0
         claimed = {number * 7 % count for number in range(rounds)}
-        wait_until(lambda: len(mk.wait(lanes.rxs, timeout=0)) == len(claimed))  # and that their senders are gone
+        until(lambda: len(mk.wait(lanes.rxs, timeout=0)) == len(claimed))  # and that their senders are gone
 
 
 def wait_until_asleep(pid: int) -> None:
@@ -135,7 +136,7 @@ def wait_until_asleep(pid: int) -> None:
             last, since = switches, time.monotonic()
         return time.monotonic() - since > 0.04
 
-    wait_until(sleeps_on)
+    until(sleeps_on)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -218,7 +219,7 @@ def test_a_busy_receiver_hides_no_descriptor(stack, pipe):
     lanes.txs[0].send(b"x")
     assert mk.wait(objects) == [lanes.rxs[0]]
     os.write(pipe[1], b"x")
-    wait_until(lambda: mk.wait(objects) == objects)
+    until(lambda: mk.wait(objects) == objects)
 
 
 def test_a_descriptor_that_was_closed_and_is_another_file_now_is_not_missed(stack):
@@ -281,7 +282,7 @@ def test_a_receiver_that_another_thread_waits_for_is_not_ours(stack, count):
                 return True
             return False
 
-        wait_until(is_taken)
+        until(is_taken)
         with pytest.raises(mk.NotOwner):
             mk.wait(lanes.rxs[-1:])
         with pytest.raises(mk.NotOwner):

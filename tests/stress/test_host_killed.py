@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.faults.killing import kill, zygote
 from tests.images.relay import FORMAT
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
 SEED = int(os.environ.get("MULTIKERNEL_SEED", "20260101"))
-PATIENCE = 60.0
 KILLS = 12 * FACTOR
 IMAGES = Path(__file__).parent.parent / "images"
 VICTIMS = ("host", "zygote", "both", "instance", "instance and host")

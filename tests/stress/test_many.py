@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.images import ends
 from tests.native.build import build
 from tests.test_lifecycle import held_by, zygote_with_its_spare
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
 SEED = int(os.environ.get("MULTIKERNEL_SEED", "20260101"))
-PATIENCE = 60.0
 MANY = 64
 LIVES = 50 * FACTOR
 
