@@ -28,7 +28,7 @@ from multikernel.host.policy import Policy, Restart
 from multikernel.resources import memory as system_memory
 from multikernel.resources import topology
 from multikernel.resources.names import check_name
-from multikernel.units import parse_cpus, parse_size
+from multikernel.units import parse_cpus, parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -243,7 +243,7 @@ class Machine:
             Timeout: it is busy. Nothing is left of the link.
             Closed: it ended meanwhile.
         """
-        return self._membership.connect(name, _rounded(parse_size(capacity)), timeout)
+        return self._membership.connect(name, _rounded(parse_size(capacity)), parse_seconds(timeout))
 
     def events(self) -> Events:
         """What happens to the instances from now on: an iterator of `Event`, for `for`, `async for`, and `fileno`.
@@ -281,7 +281,7 @@ class Machine:
         Args:
             timeout: seconds for all instances to halt; those that have not are killed. 0: at once.
         """
-        self._membership.shut_down(timeout)
+        self._membership.shut_down(parse_seconds(timeout))
 
     def close(self) -> None:
         """End an ephemeral machine of one's own; leave any other. Closing twice is fine."""

@@ -1,4 +1,4 @@
-"""Sizes and lists of cpus, as people write them.
+"""Sizes, lists of cpus, and times to wait, as people write them.
 
 Sizes are powers of 1024 whatever their letters: "64K", "64KB" and "64KiB" are all 65536 bytes. Lists of cpus are
 written as the kernel writes them in sysfs: "0-3,5".
@@ -10,12 +10,16 @@ import operator
 import re
 from collections.abc import Iterable
 from fractions import Fraction
+from numbers import Real
 
 MAX_SIZE = 2**63 - 1
 """Largest size in bytes: what a file offset can say."""
 
 MAX_CPU = 8191
 """Largest cpu number: Linux on x86-64 and arm64 is built for 8192 cpus at most."""
+
+MAX_SECONDS = 10.0**9
+"""Longest time to wait; what is longer, or without end, is this: some thirty years."""
 
 _UNITS = "KMGTPE"
 _SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(?:([KMGTPE])(?:I?B)?|B)?", re.IGNORECASE | re.ASCII)
@@ -87,6 +91,21 @@ def format_cpus(cpus: Iterable[int]) -> str:
     return ",".join(f"{first}-{last}" if first < last else f"{first}" for first, last in ranges) or "none"
 
 
+def parse_seconds(seconds: float) -> float:
+    """A time that somebody is ready to wait: a number from 0 up; more than `MAX_SECONDS` is that.
+
+    Raises:
+        ValueError: it is negative, or no number.
+        TypeError: neither an int nor a float.
+    """
+    given: object = seconds  # whatever its annotation says
+    if isinstance(given, bool) or not isinstance(given, Real):
+        raise TypeError(f"a time is a number of seconds, not {type(seconds).__name__}")
+    if not seconds >= 0:
+        raise ValueError(f"a time to wait is a number of seconds from 0 up, not {_shown(seconds)}")
+    return float(min(seconds, MAX_SECONDS))
+
+
 def _cpus_of_text(text: str) -> set[int]:
     if text.strip() == "none":
         return set()
@@ -115,6 +134,6 @@ def _integer(value: object, rule: str) -> int:
     return operator.index(value)
 
 
-def _shown(value: int | str) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}..."

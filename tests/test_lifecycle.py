@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -217,6 +218,18 @@ def take(web: mk.Instance, step: str, image: Callable[[str], str]) -> None:
 
 
 # --- the table
+
+
+def test_a_time_out_that_is_none_is_refused_at_once_and_nothing_is_done(machine, web, image):
+    """A negative one was taken for a host that does not answer."""
+    web.load(image("serves"))
+    for steps in (web.boot, web.reboot, web.halt, web.wait, lambda timeout: machine.connect("web", timeout=timeout)):
+        for timeout, error in ((-100, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)):
+            with pytest.raises(error, match="a number of seconds"):
+                steps(timeout=timeout)
+    assert web.state == "loaded"
+    web.boot(timeout=math.inf)
+    web.halt(timeout=math.inf)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -96,6 +96,12 @@ def test_what_is_no_name_of_a_module_is_refused_before_anything_is_started(names
         mk.Machine(memory="64M", preload=names)
 
 
+@pytest.mark.parametrize("names", [b"json", [5], [None]])
+def test_a_module_whose_name_is_no_text_is_refused(names):
+    with pytest.raises(TypeError, match="a module's name is text"):
+        preload.names(names)
+
+
 def test_names_come_as_a_list_or_as_a_text():
     assert preload.names("numpy, json.tool") == preload.names(["numpy", "json.tool"]) == ["numpy", "json.tool"]
     assert preload.names([]) == []

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multikernel.units import MAX_CPU, MAX_SIZE, format_cpus, format_size, parse_cpus, parse_size
+from multikernel.units import (
+    MAX_CPU,
+    MAX_SECONDS,
+    MAX_SIZE,
+    format_cpus,
+    format_size,
+    parse_cpus,
+    parse_seconds,
+    parse_size,
+)
 
 
 class Index:
@@ -138,3 +149,20 @@ def test_cpus_survive_being_shown(cpus):
 )
 def test_cpus_are_shown_in_ranges(cpus, text):
     assert format_cpus(cpus) == text
+
+
+@pytest.mark.parametrize(("seconds", "meant"), [(0, 0.0), (1.5, 1.5), (math.inf, MAX_SECONDS), (10**400, MAX_SECONDS)])
+def test_time_to_wait_is_a_number_and_may_be_without_end(seconds, meant):
+    assert parse_seconds(seconds) == meant
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.1, -math.inf, math.nan, -(10**400)])
+def test_time_to_wait_is_never_negative(seconds):
+    with pytest.raises(ValueError, match="a number of seconds from 0 up, not"):
+        parse_seconds(seconds)
+
+
+@pytest.mark.parametrize("seconds", [None, "1", True, b"", [1.0]])
+def test_time_to_wait_of_a_wrong_type_is_refused(seconds):
+    with pytest.raises(TypeError, match="a number of seconds, not"):
+        parse_seconds(seconds)

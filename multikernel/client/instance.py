@@ -10,6 +10,7 @@ from multikernel.client.input import Input
 from multikernel.client.offer import offered
 from multikernel.errors import Closed, MultikernelError, NotFound
 from multikernel.shm.pages import End
+from multikernel.units import parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,7 +118,8 @@ class Instance:
                 `traceback` say why, `reason`, `code` and `signal` how.
             StateError: illegal now.
         """
-        self._request("boot", {"until": until, "timeout": timeout, "cold": cold}, timeout=timeout)
+        within = parse_seconds(timeout)
+        self._request("boot", {"until": until, "timeout": within, "cold": cold}, timeout=within)
 
     def reboot(self, until: Literal["active", "ready"] = "active", timeout: float = 30.0) -> None:
         """Boot the image anew, in place of the incarnation that runs, or of the one that failed.
@@ -133,7 +135,8 @@ class Instance:
             BootError: as `boot`; links are closed then.
             StateError: illegal now, or it was killed meanwhile.
         """
-        self._request("reboot", {"until": until, "timeout": timeout}, timeout=timeout)
+        within = parse_seconds(timeout)
+        self._request("reboot", {"until": until, "timeout": within}, timeout=within)
 
     def halt(self, timeout: float = 30.0, *, force: bool = True) -> End:
         """Ask it to finish its work and stop, and wait for that.
@@ -145,7 +148,8 @@ class Instance:
         Returns:
             How it ended; `forced` says whether it had to be killed.
         """
-        return _end(self._request("halt", {"timeout": timeout, "force": force}, timeout=timeout))
+        within = parse_seconds(timeout)
+        return _end(self._request("halt", {"timeout": within, "force": force}, timeout=within))
 
     def kill(self) -> End:
         """End it at once, also in the middle of a boot or a halt."""
@@ -158,7 +162,8 @@ class Instance:
             Timeout: it goes on after `timeout` seconds.
             StateError: it has never been booted.
         """
-        return _end(self._request("wait", {"timeout": timeout}, timeout=timeout))
+        within = None if timeout is None else parse_seconds(timeout)
+        return _end(self._request("wait", {"timeout": within}, timeout=within))
 
     def attach(self) -> Input:
         """Type to it: what is written there, the running incarnation reads as its standard input.

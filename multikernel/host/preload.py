@@ -18,8 +18,13 @@ def names(modules: str | Iterable[str]) -> list[str]:
 
     Raises:
         ValueError: one of them cannot be a module's name.
+        TypeError: one of them is no text.
     """
-    found = [each.strip() for each in (modules.split(",") if isinstance(modules, str) else modules)]
+    given = modules.split(",") if isinstance(modules, str) else list(modules)
+    for each in given:
+        if not isinstance(each, str):
+            raise TypeError(f"preload: a module's name is text, not {type(each).__name__}")
+    found = [each.strip() for each in given]
     for name in found:
         if not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"preload: {name!r} is not the name of a module")

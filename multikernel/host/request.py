@@ -9,11 +9,10 @@ import multikernel
 from multikernel.errors import MultikernelError
 from multikernel.kernel.protocol import PROTOCOL
 from multikernel.shm.channel import close_all
+from multikernel.units import MAX_SECONDS
 
 if TYPE_CHECKING:
     from multikernel.shm.channel import Document
-
-LONGEST_TIMEOUT = 10.0**9  # seconds; what is longer, or without end, is this
 
 
 class Request:
@@ -66,7 +65,7 @@ class Request:
         value = self._get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not (value >= 0 and math.isfinite(value)):
             self._refuse(key, "a number of seconds from 0 up")
-        return float(min(value, LONGEST_TIMEOUT))
+        return float(min(value, MAX_SECONDS))
 
     def seconds_or_none(self, key: str) -> float | None:
         """A time, or null: no limit."""

@@ -26,10 +26,13 @@ class Params(Mapping[str, "str | bool"]):
 
     Raises:
         ValueError: a quote is open at the end; the message says where it begins.
+        TypeError: it is no text.
     """
 
     def __init__(self, text: str = "") -> None:
         self._values: dict[str, list[str | bool]] = {}
+        if not isinstance(text, str):
+            raise TypeError(f"a command line is text, not {type(text).__name__}")
         rest = iter(_split(text))
         for word in rest:
             name, value = _parameter(word)

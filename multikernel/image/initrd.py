@@ -70,7 +70,7 @@ class Initrd:
             return cls("directory" if is_directory else "file", os.fstat(fd).st_size, fd)
         except BaseException as error:
             os.close(fd)
-            if isinstance(error, OSError) and error.filename:
+            if isinstance(error, OSError) and error.filename is not None:
                 raise _refused(str(error.filename), f"it cannot be read: {error.strerror}") from error
             raise
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -163,6 +164,8 @@ def beside(image: Image) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # the image's own name is as long as names are, so there can be none
+            return None
         raise ImageError(
             f"cannot load {image.name!r}: its signature {file} cannot be read: {error.strerror}.", path=file
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,6 +27,14 @@ PATIENCE = 256
 
 SERVED = object()
 """Nothing was found yet, but something was done that may have changed what there is."""
+
+
+def check_handler(vector: int, handler: object) -> None:
+    """Refuse a vector that there is not (ValueError), and what is no vector or no handler (TypeError)."""
+    if not 0 <= operator.index(vector) < lib.MK_VECTORS:
+        raise ValueError(f"vector {vector}: there are 0 to {lib.MK_VECTORS - 1}")
+    if not callable(handler):
+        raise TypeError(f"a handler is a function of vector and count, not {type(handler).__name__}")
 
 
 class Keeper(Protocol):
@@ -72,8 +81,7 @@ class Inbox:
 
     def on_ipi(self, vector: int, handler: IpiHandler) -> None:
         """Call `handler(vector, count)` for IPIs of `vector`."""
-        if not 0 <= vector < lib.MK_VECTORS:
-            raise ValueError(f"vector {vector}: there are 0 to {lib.MK_VECTORS - 1}")
+        check_handler(vector, handler)
         self._handlers.setdefault(vector, []).append(handler)
 
     def next(self, until: int, *, hold: bool = False) -> Message | None:

@@ -131,9 +131,11 @@ def interface_of(service: type) -> Interface:
     """What a class offers.
 
     Raises:
-        TypeError: it marks no method, or one that cannot be called over a link; the message says why.
+        TypeError: it is no class, or marks no method, or one that cannot be called over a link; the message says why.
         Unsupported: msgspec is not installed.
     """
+    if not isinstance(service, type):
+        raise TypeError(f"a service is a class with methods to be called, not {type(service).__name__}")
     known = _interfaces.get(service)
     if known is not None:
         return known

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from multikernel._core import lib
 from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, to_wire
 from multikernel.ipi.half import LinkHalf
+from multikernel.ipi.inbox import check_handler
 from multikernel.ipi.peer import HOST_SPEAKS_WITHIN, NEXT_HOST_WITHIN
 from multikernel.shm.channel import close_all
-from multikernel.units import parse_size
+from multikernel.units import parse_seconds, parse_size
 
 from .hostside import HostSide
 from .loop import Loop
@@ -90,7 +91,7 @@ class Links:
     def connect(self, name: str, capacity: int | str, timeout: float) -> Link:
         """A link to another instance. See `Kernel.connect`."""
         self.check_may_wait("await kernel.aconnect(...)")
-        rounded = _power_of_two(parse_size(capacity))
+        rounded, timeout = _power_of_two(parse_size(capacity)), parse_seconds(timeout)
         link = self._take_out(name, rounded)
         if link is not None:
             return link
@@ -104,7 +105,7 @@ class Links:
 
     async def aconnect(self, name: str, capacity: int | str, timeout: float) -> Link:  # noqa: ASYNC109 as `connect`
         """The same in asyncio. See `Kernel.aconnect`."""
-        rounded = _power_of_two(parse_size(capacity))
+        rounded, timeout = _power_of_two(parse_size(capacity)), parse_seconds(timeout)
         link = self._take_out(name, rounded)
         if link is not None:
             return link
@@ -133,8 +134,7 @@ class Links:
 
     def on_ipi(self, vector: int, handler: IpiHandler) -> None:
         """Call `handler(vector, count)` for IPIs of `vector` by any link."""
-        if not 0 <= vector < lib.MK_VECTORS:
-            raise ValueError(f"vector {vector}: there are 0 to {lib.MK_VECTORS - 1}")
+        check_handler(vector, handler)
         self._handlers.setdefault(vector, []).append(handler)
 
     def take_over(self) -> None:

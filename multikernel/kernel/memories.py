@@ -28,6 +28,7 @@ class Memories:
 
     def get(self, name: str, size: int) -> memoryview:
         """See `Kernel.memory`."""
+        rounded = named.rounded(size)
         there = self._mapped.get(name)
         if there is None:
             answer, fds = self._host.ask({"verb": "memory", "name": name, "size": size}, [], _WITHIN)
@@ -36,10 +37,10 @@ class Memories:
                 raise MultikernelError(f"the host sent {len(fds)} descriptors for a memory, not 1")
             self._host.keep_memory(name, fds[0])
             self._mapped[name] = there = named.mapped(fds[0], answer["size"])
-        elif len(there) != named.rounded(size):
+        elif len(there) != rounded:
             raise ResourceError(
-                f"the memory {name!r} has {format_size(len(there))}, not {format_size(named.rounded(size))}. Ask for "
-                "that size, or take another name.",
+                f"the memory {name!r} has {format_size(len(there))}, not {format_size(rounded)}. Ask for that size, or "
+                "take another name.",
                 name=name,
                 asked=size,
                 size=len(there),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, overload
 
@@ -144,6 +145,10 @@ class Kernel:
 
         IPIs coalesce: `count` says how often the vector was raised since the last call. Handlers run in the loop,
         between messages, lowest vector first.
+
+        Raises:
+            ValueError: the vector is not 0 to 63.
+            TypeError: it is no int, or the handler cannot be called.
         """
 
         def register(handler: IpiHandler) -> IpiHandler:
@@ -260,6 +265,7 @@ class Kernel:
 
         Raises:
             ResourceError: no room for it in the budget, or it is there with another size.
+            ValueError: no memory has that size.
             OSError, MultikernelError: the system has no memory for it.
         """
         return self._memories.get(name, parse_size(size))
@@ -286,8 +292,11 @@ class Kernel:
 
         Raises:
             ValueError: there is no such level.
+            TypeError: the text is none, or the level no number.
         """
-        if not 0 <= level <= 7:
+        if not isinstance(text, str):
+            raise TypeError(f"what is logged is text, not {type(text).__name__}")
+        if not 0 <= operator.index(level) <= 7:
             raise ValueError(f"level {level!r}: syslog has 0 (emergency) to 7 (debug)")
         self._console.write(f"{with_fields(text.removesuffix(chr(10)), fields)}\n", level)
 

@@ -47,6 +47,7 @@ class Timers:
 
     def every(self, seconds: float, call: Callable[[int], object]) -> Timer:
         """Call `call(count)` every so many seconds, the first time after as many."""
+        _check_callable(call)
         period = nanoseconds(seconds)
         if not period:
             raise ValueError(f"every {seconds!r} seconds: the least is a nanosecond")
@@ -54,6 +55,7 @@ class Timers:
 
     def after(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call `call()` once, after so many seconds."""
+        _check_callable(call)
         return self._add(Timer(lambda _: call(), time.monotonic_ns() + nanoseconds(seconds), 0))
 
     def next_due(self) -> int:
@@ -107,3 +109,9 @@ def nanoseconds(seconds: float) -> int:
     if not (math.isfinite(seconds) and 0 <= seconds <= LONGEST):
         raise ValueError(f"a timer is set to a number of seconds from 0 to {LONGEST:g}, not to {seconds!r}")
     return round(seconds * 1e9)
+
+
+def _check_callable(call: object) -> None:
+    """Now, and not when the timer is due: then nobody knows whose it is."""
+    if not callable(call):
+        raise TypeError(f"a timer calls a function, not {type(call).__name__}")

@@ -158,4 +158,6 @@ def _all_of(seen: Seen) -> dict[str, Any]:
 
 def _split(path: str) -> tuple[str, ...]:
     """The parts of a path; slashes in front, at the end and twice mean nothing, as in a file's path."""
+    if not isinstance(path, str):
+        raise TypeError(f"a path of the view is text, not {type(path).__name__}")
     return tuple(part for part in path.split("/") if part)

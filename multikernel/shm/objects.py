@@ -24,10 +24,12 @@ _KIND_NAMES = {number: name for name, number in _KINDS.items()}
 def lane_object(kind: Kind, name: str, capacity: int, *, element: int = 0, owner_id: int = 0, epoch: int = 0) -> int:
     """Make the object of one side of a lane; the descriptor is still writable, for the one who will claim it."""
     fd: int = lib.mk_lane_object(_KINDS[kind], f"lane:{name}".encode()[:200], capacity, element, owner_id, epoch)
+    if fd == -errno.EINVAL and capacity > lib.MK_CAPACITY_MAX:
+        raise ValueError(f"capacity {capacity}: at most {lib.MK_CAPACITY_MAX} bytes")
     if fd == -errno.EINVAL:
         raise ValueError(
             f"capacity {capacity}: must be a power of two, at least {max(lib.MK_CAPACITY_MIN, lib.mk_page_size())} and "
-            f"one element ({element}), at most {lib.MK_CAPACITY_MAX} bytes"
+            f"one element ({element})"
         )
     if fd < 0:
         raise failure(fd, f"making a lane of {capacity} bytes")

@@ -110,3 +110,9 @@ def test_open_quote_is_refused_with_its_place(line, place):
     with pytest.raises(ValueError, match="never closed, at character") as caught:
         Params(line)
     assert place in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [None, b"port=8080", ["port=8080"], 5])
+def test_what_is_no_text_is_refused(line):
+    with pytest.raises(TypeError, match="a command line is text, not"):
+        Params(line)

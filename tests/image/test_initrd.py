@@ -121,6 +121,7 @@ def test_what_cannot_be_one_is_refused_with_the_reason(tmp_path, monkeypatch):
     os.mkdir("with_a_hole")
     os.symlink("nowhere", "with_a_hole/link")
     for path, text in {
+        "": r": it cannot be read: No such file",
         "nothing": r"nothing: it cannot be read: No such file or directory\.",
         "pipe": r"pipe: it is a pipe\. An initrd is a file or a directory of files\.",
         "socket": r"socket: it is a socket\.",

@@ -148,6 +148,13 @@ def test_signature_comes_back_from_its_text(image, signed):
     assert Signature.parse(signed) == Signature.make(image, KEY)
 
 
+def test_image_whose_name_has_no_room_for_the_suffix_has_no_signature(tmp_path):
+    longest = tmp_path / f"{'n' * 252}.py"
+    longest.touch()
+    with make(origin=str(longest)) as image:
+        assert beside(image) is None
+
+
 def test_signature_is_looked_for_beside_the_image(tmp_path):
     with make(origin=str(tmp_path / "a.py")) as image:
         assert beside(image) is None

@@ -68,6 +68,13 @@ def test_a_path_without_a_leaf_says_what_there_is(busy, path, says):
     assert busy.proc.get(path, "none") == "none"
 
 
+@pytest.mark.parametrize("path", [None, 5, b"version", ("version",)])
+def test_a_path_that_is_no_text_is_a_type_error(busy, path):
+    for look in (lambda: busy.proc[path], lambda: busy.proc.ls(path), lambda: busy.proc.snapshot(path)):
+        with pytest.raises(TypeError, match="a path of the view is text"):
+            look()
+
+
 def test_ls_refuses_a_leaf_and_what_is_not_there(busy):
     with pytest.raises(NotFound, match="no directory: read it"):
         busy.proc.ls("instances/web/status")
