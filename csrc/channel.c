@@ -87,9 +87,12 @@ int mk_channel_receive(int channel, char *text, int *fds, unsigned *count)
 		return -errno;
 	*count = descriptors(&message, fds);
 	if (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) {
+		/* Fewer than there is room for: it is this process that may open no more, so that is no fault of theirs. */
+		bool short_of_them = *count < MK_CHANNEL_DESCRIPTORS && !(message.msg_flags & MSG_TRUNC);
+
 		close_some(fds, *count);
 		*count = 0;
-		return -EBADMSG;
+		return short_of_them ? (int)got : -EBADMSG;
 	}
 	if (!got && !*count) /* the end of file; no document is empty */
 		return -EPIPE;

@@ -68,7 +68,7 @@ static int complete(struct mk_kernel *k, struct half *half, uint64_t capacity, c
 	if (count != 4) {
 		close_all(fds, count);
 		mk_half_drop(half);
-		return -EBADMSG;
+		return count ? -EBADMSG : -EMFILE;
 	}
 	result = mk_half_attach(half, fds);
 	return result ? result : mk_join_link(k, half, capacity, terms);
@@ -106,6 +106,8 @@ static void take_offer(struct mk_kernel *k, const struct mk_document *offer, con
 		return;
 	}
 	result = mk_document_number(offer, "capacity", &capacity) || capacity < 0 ? -EINVAL : 0;
+	if (!result && !count)
+		result = -EMFILE; /* that is why none came */
 	if (!result)
 		result = mk_half_make(&half, (uint64_t)capacity, k->id, k->epoch);
 	if (result) {

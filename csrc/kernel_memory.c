@@ -51,6 +51,8 @@ static int ask_for(struct mk_kernel *k, struct memory *memory, uint64_t size)
 	if (result)
 		return result;
 	result = count == 1 && !mk_document_truth(&ok, "fresh", &fresh) ? map_memory(memory, fds[0], size) : -EPROTO;
+	if (!count)
+		result = -EMFILE; /* that is why none came */
 	for (unsigned i = 0; i < count; i++)
 		close(fds[i]);
 	return result ? mk_fail(k, result, "the memory %s cannot be mapped: %s", memory->name, strerror(-result))

@@ -350,6 +350,36 @@ static void what_is_too_much_is_dropped(void)
 	close_channel(&c);
 }
 
+/* Who may open no more descriptors gets the document all the same, and can say so to who has sent it. */
+static void without_a_free_descriptor_it_arrives_alone(void)
+{
+	static struct channel c;
+	struct rlimit before, small;
+	int fds[3], next;
+
+	open_channel(&c);
+	for (unsigned i = 0; i < 3; i++)
+		fds[i] = c.ends[0];
+	CHECK_EQ(mk_channel_send(c.ends[0], "{\"a\":1}", 7, fds, 3, true), 0);
+	CHECK_EQ(mk_channel_send(c.ends[0], "{}", 2, fds, 3, true), 0);
+	next = dup(c.ends[0]);
+	CHECK(next >= 0);
+	close(next);
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+	small = (struct rlimit){.rlim_cur = (rlim_t)next + 2, .rlim_max = before.rlim_max}; /* two of three fit */
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &small), 0);
+	CHECK_EQ(receive(&c), 7);
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+	CHECK_EQ(c.count, 0);
+	CHECK_EQ(dup(c.ends[0]), next);
+	close(next);
+	CHECK_EQ(receive(&c), 2);
+	CHECK_EQ(c.count, 3);
+	for (unsigned i = 0; i < 3; i++)
+		close(c.fds[i]);
+	close_channel(&c);
+}
+
 static const struct test tests[] = {
 	TEST(json_is_read),
 	TEST(what_is_no_json_is_refused),
@@ -361,6 +391,7 @@ static const struct test tests[] = {
 	TEST(a_document_arrives_whole_with_its_descriptors),
 	TEST(an_end_is_told_after_what_was_sent),
 	TEST(what_is_too_much_is_dropped),
+	TEST(without_a_free_descriptor_it_arrives_alone),
 };
 
 RUN_TESTS(tests)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from multikernel.client.connection import ask_first
 from multikernel.errors import Closed, MultikernelError, Timeout
 from multikernel.host import interpreter
-from multikernel.shm.channel import Channel
+from multikernel.shm.channel import Channel, expect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,13 +148,14 @@ def _start(name: str, request: dict[str, Any]) -> Started:
         theirs.close()
         try:
             answer, fds = ask_first(ours, request, [pidfd, their_life], STARTS_WITHIN)
+            (page,) = expect(fds, 1, "the answer of a new host")
         except (Closed, Timeout) as error:
             words = os.pread(said, 4096, max(0, os.fstat(said).st_size - 4096)).decode(errors="replace").rstrip()
             raise MultikernelError(
                 f"the host of machine {name!r} did not start. {words or 'It said nothing.'}"
             ) from error
         undo.pop_all()
-    return Started(process, ours, answer, fds[0])
+    return Started(process, ours, answer, page)
 
 
 def _readable_within(fd: int, timeout: float) -> bool:

@@ -19,7 +19,7 @@ from multikernel.host import address
 from multikernel.host.rundir import RunDir
 from multikernel.ipi.half import LinkHalf
 from multikernel.ipi.peer import HOST_SPEAKS_WITHIN, NEXT_HOST_WITHIN
-from multikernel.shm.channel import close_all
+from multikernel.shm.channel import close_all, expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -149,14 +149,20 @@ class Membership:
     def request_descriptor(self, verb: str, fields: dict[str, Any]) -> int:
         """As `request`, for what brings one descriptor, which is the caller's."""
         self._check()
-        return self._connection.request(verb, fields)[1][0]
+        (fd,) = expect(self._connection.request(verb, fields)[1], 1, f"the answer to {verb}")
+        return fd
 
     def connect(self, name: str, capacity: int, timeout: float) -> Link:
         """A link to instance `name`. Raises as `Machine.connect` does."""
         half, terms, fds = self._ask(
             lambda connection: self._link(connection, name, capacity, timeout), "connect", again=True
         )
-        producer, consumer, socket_fd, pidfd = fds
+        try:
+            producer, consumer, socket_fd, pidfd = expect(fds, 4, "a link")
+        except MultikernelError:
+            half.close()
+            self.tell({"verb": "unlink", "link": terms["link"]})
+            raise
         link = half.attach(
             [producer, consumer],
             socket_fd=socket_fd,
@@ -373,10 +379,11 @@ def _join(name: str) -> tuple[Channel, dict[str, Any], int, HostProcess | None]:
 def _introduce(channel: Channel) -> tuple[Channel, dict[str, Any], int]:
     try:
         answer, fds = ask_first(channel, {"verb": "join", "id": 0}, [], _JOINS_WITHIN)
+        (page,) = expect(fds, 1, "the answer to join")
     except BaseException:
         channel.close()
         raise
-    return channel, answer, fds[0]
+    return channel, answer, page
 
 
 _members: weakref.WeakSet[Membership] = weakref.WeakSet()

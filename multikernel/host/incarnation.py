@@ -20,7 +20,7 @@ from multikernel.host.wire import Wire
 from multikernel.ipi.hostlane import HostLane
 from multikernel.kernel.protocol import LONGEST_TRACEBACK, Descriptors, tail
 from multikernel.shm import objects
-from multikernel.shm.channel import Channel, Document, close_all
+from multikernel.shm.channel import Channel, Document, close_all, expect
 from multikernel.shm.pages import ConsoleView, End
 
 if TYPE_CHECKING:
@@ -328,6 +328,11 @@ class Incarnation:
             self._hello(fds)
         elif verb == "hello" and not self.pages and len(fds) == 3:
             self._hello(fds)
+        elif verb == "hello" and not self.pages:
+            try:
+                expect(fds, 3, "the first word of an instance", "the host")
+            except MultikernelError as error:
+                self._misbehaved(error)
         elif verb == "phase" and document.get("phase") == "active" and self.pages:
             close_all(fds)
             self._reach("active")

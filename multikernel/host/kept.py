@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from multikernel.errors import CorruptLane
+from multikernel.errors import CorruptLane, MultikernelError
 from multikernel.host import log
 from multikernel.host.party import Party
 from multikernel.kernel import process
@@ -222,7 +222,7 @@ class KeptLinks:
             if document.get("verb") != "resumed":
                 raise CorruptLane(f"a link was not taken over: {str(document.get('reason'))[:500]}")
             check_halves(fds, side.id, link.capacity)
-        except (CorruptLane, OSError) as error:
+        except (MultikernelError, OSError) as error:
             close_all(fds)  # what it has at this end is good for nobody
             log.write(str(error))
             self.drop(link.number)
@@ -409,7 +409,9 @@ def _count_stuck(link: _Link, side: _Side) -> None:
 
 
 def check_halves(fds: Sequence[int], owner_id: int, capacity: int) -> None:
-    """Refuse what is not the two objects of one side of a link. CorruptLane says why."""
+    """Refuse what is not the two objects of one side of a link. CorruptLane says why; MultikernelError: none came."""
+    if not fds:
+        raise MultikernelError("a link comes with its objects, and none came: the host may open no more (`ulimit -n`)")
     if len(fds) != 2:
         raise CorruptLane(f"a link is made of a producer and a consumer object, not of {len(fds)} descriptors")
     found = {

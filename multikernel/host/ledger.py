@@ -9,6 +9,7 @@ the one before. Descriptors cannot be written down: those are kept by the zygote
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -83,7 +84,8 @@ class Ledger:
 
     def erase(self, instance_id: int) -> None:
         """The instance is deleted."""
-        os.unlink(str(instance_id), dir_fd=self.instances)
+        with contextlib.suppress(FileNotFoundError):  # there was never room for it
+            os.unlink(str(instance_id), dir_fd=self.instances)
 
     def close(self) -> None:
         """Close the directories. Closing twice is fine."""

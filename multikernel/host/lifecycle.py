@@ -14,7 +14,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from multikernel.errors import Closed, Timeout, from_wire
+from multikernel.errors import Closed, MultikernelError, Timeout, from_wire
 from multikernel.host import ends
 from multikernel.host.ending import ends_within, first_of, kill_now, make_way
 from multikernel.host.failed_boot import boot_error
@@ -22,7 +22,7 @@ from multikernel.host.nursery import ZygoteLost
 from multikernel.host.spawner import ASKED, COLD, Spawner
 from multikernel.host.states import check_step, refused
 from multikernel.host.supervision import Supervision
-from multikernel.shm.channel import close_all
+from multikernel.shm.channel import close_all, expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class Lifecycle:
         spoke: Callable[[Instance, Document, list[int]], None],
         ended: Callable[[Incarnation], None],
     ) -> None:
-        self._registry, self._links, self._ended = registry, links, ended
+        self._registry, self._zygote, self._links, self._ended = registry, zygote, links, ended
         self.spawner = Spawner(registry, zygote, links, spoke=spoke, active=self._on_active)
         self.supervision = Supervision(self, registry)
         self._closing = False
@@ -240,12 +240,21 @@ class Lifecycle:
         if instance is None:
             close_all(fds)
         elif push == "spawned":
-            _running(instance).started(document["pid"], *fds)
-            self._registry.publish(instance)
+            self._spawned(instance, _running(instance), document["pid"], fds)
         elif push == "unspawned":
             _running(instance).spawned.set_exception(from_wire(document["failed"]))
         elif push == "gone":
             self._finish(instance, document["code"], document["signal"], dumped=document["core"])
+
+    def _spawned(self, instance: Instance, run: Incarnation, pid: int, fds: list[int]) -> None:
+        try:
+            (pidfd,) = expect(fds, 1, "a new process", "the host")
+        except MultikernelError as error:  # it cannot be watched, so it must not live
+            self._zygote.send({"verb": "kill", "pid": pid})
+            run.spawned.set_exception(error)
+            return
+        run.started(pid, pidfd)
+        self._registry.publish(instance)
 
     def on_zygote_lost(self) -> None:
         """The zygote is gone, and so the system kills its children; nobody is left to say how they ended."""

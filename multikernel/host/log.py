@@ -5,6 +5,7 @@ Before that they write to the program that starts them, which shows it if they d
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -24,6 +25,6 @@ def redirect(rundir: RunDir) -> None:
 
 
 def write(text: str) -> None:
-    """A line."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """A line. Where there is no room for it, it is lost: that ends nothing."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode(errors="backslashreplace"))

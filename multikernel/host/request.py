@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import multikernel
 from multikernel.errors import MultikernelError
 from multikernel.kernel.protocol import PROTOCOL
-from multikernel.shm.channel import close_all
+from multikernel.shm.channel import close_all, expect
 from multikernel.units import MAX_SECONDS
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class Request:
 
     def descriptors(self, count: int) -> list[int]:
         """The descriptors, which must be `count`; still the request's."""
-        if len(self._fds) != count:
-            raise MultikernelError(f"{self.verb} comes with {count} descriptors, not with {len(self._fds)}")
+        fds, self._fds = self._fds, []
+        self._fds = expect(fds, count, self.verb, "the host")
         return self._fds
 
     def take(self, count: int) -> list[int]:

@@ -69,9 +69,12 @@ class TakeOver:
     def heard(self, document: Document, fds: list[int]) -> None:
         """What the zygote says of what it has, and of ends meanwhile; before `restore`."""
         if document.get("push") == "kept":
-            self._kept[document["instance"]] = dict(zip(document["names"], fds, strict=True))
+            if len(fds) == len(document["names"]):
+                self._kept[document["instance"]] = dict(zip(document["names"], fds, strict=True))
+            else:
+                log.write(f"what the last host had of instance {document['instance']} is lost: no descriptors left")
             return
-        if document.get("push") == "held":
+        if document.get("push") == "held" and fds:
             self._held[document["key"]] = document["document"], fds
             return
         close_all(fds)

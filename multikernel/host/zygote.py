@@ -6,6 +6,8 @@ ended, and because a parent of one thread is what PR_SET_PDEATHSIG needs to be s
 
     host to zygote   {"verb": "spawn", "instance": id, "epoch": e, "manifest": {...}, "cold": true | false}
                          + the descriptors of `multikernel.kernel.protocol.Descriptors`
+                     {"verb": "kill", "pid": p}
+                         one that was spawned, and that the host cannot watch; its end is not told
     zygote to host   {"push": "up"}                                              everything is imported
                      {"push": "unprepared", "failed": error}                     what it is to import ahead cannot be
                      {"push": "spawned", "instance": id, "epoch": e, "pid": p} + [pidfd]
@@ -44,6 +46,7 @@ the group too (setsid) goes with the machine at the latest.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -217,11 +220,15 @@ class _Zygote:
         if verb == "serving":
             self._futile = 0
             return None
+        if verb == "kill":
+            if self._instances.pop(request["pid"], None):  # else it has ended, and its pid may be another's
+                os.kill(request["pid"], signal.SIGKILL)
+            return None
         if verb == "end":
             self._persistent = False
             raise Closed("the machine ends")
         try:
-            birth = self._spawn(request, fds)
+            birth = self._spawn(request, _given(fds))
         except (OSError, KeyError, ValueError, MultikernelError) as error:
             birth = None
             self._say("unspawned", request.get("instance"), request.get("epoch"), failed=to_wire(_no_process(error)))
@@ -235,10 +242,12 @@ class _Zygote:
         instance, names = request["instance"], request["names"]
         _, before = self._kept.pop(instance, ([], []))
         close_all(before)
-        if names:
+        if not names:
+            self._ends.pop(instance, None)
+        elif len(fds) == len(names):
             self._kept[instance] = names, fds
         else:
-            self._ends.pop(instance, None)
+            log.write(f"the next host will not have {', '.join(names)} of instance {instance}: no descriptors left")
 
     def _hold(self, request: Document, fds: list[int]) -> None:
         """Hold descriptors of something, in place of those held before; none: let go."""
@@ -246,6 +255,8 @@ class _Zygote:
         close_all(before)
         if fds:
             self._held[request["key"]] = request["document"], fds
+        elif request["document"]:
+            log.write(f"the next host will not have {request['key']}: no descriptors left")
 
     def _start_host(self) -> bool:
         """The host was killed: start the next one. False: that has been tried in vain too often."""
@@ -338,6 +349,13 @@ class _Zygote:
     ) -> None:
         with contextlib.suppress(Closed):  # the next look at the channel finds that out, too
             self._channel.send({"push": push, "instance": instance, "epoch": epoch, **more}, fds or ())
+
+
+def _given(fds: list[int]) -> list[int]:
+    """Refuse what came without its descriptors. OSError says why."""
+    if not fds:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return fds
 
 
 def _bell_of_children() -> socket.socket:

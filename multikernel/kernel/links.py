@@ -11,7 +11,7 @@ from multikernel.errors import Closed, CorruptLane, MultikernelError, NotOwner, 
 from multikernel.ipi.half import LinkHalf
 from multikernel.ipi.inbox import check_handler
 from multikernel.ipi.peer import HOST_SPEAKS_WITHIN, NEXT_HOST_WITHIN
-from multikernel.shm.channel import close_all
+from multikernel.shm.channel import close_all, expect
 from multikernel.units import parse_seconds, parse_size
 
 from .hostside import HostSide
@@ -242,11 +242,12 @@ class Links:
         return None
 
     def _attach(self, half: LinkHalf, terms: dict[str, Any], fds: list[int]) -> Link:
-        if len(fds) != 4:
+        try:
+            producer, consumer, socket_fd, pidfd = expect(fds, 4, "a link")
+        except MultikernelError:
             half.close()
-            close_all(fds)
-            raise MultikernelError(f"the host sent {len(fds)} descriptors for a link, not 4")
-        producer, consumer, socket_fd, pidfd = fds
+            self.tell({"verb": "unlink", "link": terms["link"]})
+            raise
         half.face([producer, consumer], socket_fd, pidfd)
         return self._join(half, terms)
 
@@ -276,6 +277,8 @@ class Links:
         """Take over one link; what cannot be taken over is lost, and ends nothing else."""
         number, (peer, predecessor, rest) = document["link"], (fds[:2], fds[2:4], fds[4:])
         try:
+            if not rest:
+                raise ValueError("it came without its descriptors: this process may open no more")
             half = LinkHalf.create(document["capacity"], self._id, self._epoch)
             half.face(peer, rest[0], rest[1] if len(rest) > 1 else -1)
             half.succeed(predecessor, set_aside=document["aside"])
@@ -306,17 +309,25 @@ class Links:
             close_all(fds)
             raise MultikernelError(f"the host sent what this kernel does not know: {document}")
         try:
+            expect(fds, 4, "a link", repr(self._name))
+        except MultikernelError as error:
+            self._refuse(document, error)
+            return
+        try:
             half = LinkHalf.create(document["capacity"], self._id, self._epoch)
         except (OSError, ValueError) as error:
-            failed = error if isinstance(error, MultikernelError) else MultikernelError(f"{self._name}: {error}")
             close_all(fds)
-            self.host.tell({"verb": "refused", "link": document["link"], "failed": to_wire(failed)})
+            self._refuse(document, error)
             return
         self.host.tell({"verb": "linked", "link": document["link"]}, half.descriptors())
         try:
             self._attach(half, document, fds)
         except (CorruptLane, OSError) as error:  # what another instance brought ends nothing here: it sees Closed
             self._log(f"a link to {document['peer_name']} was refused: {error}", 3)
+
+    def _refuse(self, document: dict[str, Any], error: Exception) -> None:
+        failed = error if isinstance(error, MultikernelError) else MultikernelError(f"{self._name}: {error}")
+        self.host.tell({"verb": "refused", "link": document["link"], "failed": to_wire(failed)})
 
 
 def _request_for(half: LinkHalf, name: str, timeout: float) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from multikernel.errors import MultikernelError, ResourceError
+from multikernel.errors import ResourceError
 from multikernel.shm import named
-from multikernel.shm.channel import close_all
+from multikernel.shm.channel import expect
 from multikernel.units import format_size
 
 if TYPE_CHECKING:
@@ -32,11 +32,9 @@ class Memories:
         there = self._mapped.get(name)
         if there is None:
             answer, fds = self._host.ask({"verb": "memory", "name": name, "size": size}, [], _WITHIN)
-            if len(fds) != 1:
-                close_all(fds)
-                raise MultikernelError(f"the host sent {len(fds)} descriptors for a memory, not 1")
-            self._host.keep_memory(name, fds[0])
-            self._mapped[name] = there = named.mapped(fds[0], answer["size"])
+            (fd,) = expect(fds, 1, "named memory")
+            self._host.keep_memory(name, fd)
+            self._mapped[name] = there = named.mapped(fd, answer["size"])
         elif len(there) != rounded:
             raise ResourceError(
                 f"the memory {name!r} has {format_size(len(there))}, not {format_size(rounded)}. Ask for that size, or "

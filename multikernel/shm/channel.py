@@ -11,6 +11,8 @@ What decides the shape:
   blocking is a flag of the open file, which a process that shares it could change under a host loop.
 * Descriptors arrive close-on-exec (`socket.recv_fds` would give inheritable ones), in a buffer that holds
   exactly as many as are allowed. The kernel closes what does not fit and says so; that is an error here.
+  If it is this process that may open no more of them, the document arrives without any: who asked is answered
+  then, and a peer is not taken for one that lies.
 * There is no thread and no lock, so a channel goes through fork(2) unharmed; who has no use for his
   copy closes it. One end of the same channel may serve several threads, a document is never mixed with
   another, but which of them gets an answer is for a layer above to arrange.
@@ -131,15 +133,15 @@ class Channel:
             timeout: seconds to wait for it. None: no limit; 0: do not wait.
 
         Returns:
-            The document and a list of descriptors, close-on-exec, which are the caller's to close. None only with
-            `timeout=0`, when nothing is there.
+            The document and a list of descriptors, close-on-exec, which are the caller's to close; an empty list
+            also where this process may not open as many as came (RLIMIT_NOFILE). None only with `timeout=0`, when
+            nothing is there.
 
         Raises:
             Timeout: nothing came within `timeout` seconds (> 0).
             Closed: the other side is gone and all that it had sent has been taken, or this end was closed.
-            ProtocolError: what came was larger than MAX_DOCUMENT, brought more descriptors than MAX_DESCRIPTORS
-                or than this process may still open, or is not one JSON object nested at most MAX_DEPTH deep. It
-                is dropped, its descriptors are closed.
+            ProtocolError: what came was larger than MAX_DOCUMENT, brought more descriptors than MAX_DESCRIPTORS,
+                or is not one JSON object nested at most MAX_DEPTH deep. It is dropped, its descriptors are closed.
             ValueError: `timeout` is negative or not a number.
         """
         if timeout is not None and not timeout >= 0:
@@ -230,14 +232,14 @@ def _unpack(data: bytes, ancillary: Iterable[tuple[int, int, bytes]], flags: int
     """The document and the descriptors of one packet; closes them if it raises."""
     fds = _descriptors(ancillary)
     try:
-        if flags & socket.MSG_CTRUNC:
-            raise ProtocolError(
-                f"descriptors were cut off after {len(fds)}: a document may bring {MAX_DESCRIPTORS}, "
-                "and this process may open no more than its RLIMIT_NOFILE"
-            )
+        if flags & socket.MSG_CTRUNC and len(fds) == MAX_DESCRIPTORS:
+            raise ProtocolError(f"more descriptors with a document than the {MAX_DESCRIPTORS} that are allowed")
         if flags & socket.MSG_TRUNC:
             raise ProtocolError(f"a document of more than {MAX_DOCUMENT} bytes")
-        if not data and not fds:
+        if flags & socket.MSG_CTRUNC:  # there was room for more: it is we who may open none
+            close_all(fds)
+            fds = []
+        elif not data and not fds:
             # End of file. An empty packet looks the same; none of ours is empty, so its sender has hung up too.
             raise Closed("the other side of this channel is gone")
         return _decode(data), fds
@@ -294,3 +296,22 @@ def close_all(fds: Iterable[int]) -> None:
     """Close descriptors: what came with a document and nobody wants."""
     for fd in fds:
         os.close(fd)
+
+
+def expect(fds: list[int], count: int, what: str, who: str = "this process") -> list[int]:
+    """The descriptors that came with something, if they are as many as there must be; else they are closed.
+
+    Args:
+        fds: they.
+        count: how many there must be.
+        what: what they came with.
+        who: the process that has taken it.
+
+    Raises:
+        MultikernelError: they are more, or fewer: also where `who` may open no more.
+    """
+    if len(fds) != count:
+        close_all(fds)
+        short = "" if fds else f". If they were sent, {who} may open no more: `ulimit -n` shows and sets how many"
+        raise MultikernelError(f"{what} comes with {count} descriptors, not with {len(fds)}{short}.")
+    return fds

@@ -20,7 +20,7 @@ MK_API int mk_channel_send(int channel, const char *text, size_t length, const i
 /* Take the next document, if one is there; never waits.
  * @param text   MK_CHANNEL_DOCUMENT bytes
  * @param fds    MK_CHANNEL_DESCRIPTORS of them; those that came are the caller's to close
- * @param count  how many came
+ * @param count  how many came; 0 also where this process may not open as many (RLIMIT_NOFILE)
  * @return its length; -EAGAIN: none is there; -EPIPE: the other side is gone and all was taken; -EBADMSG: too large, or
  *         with too many descriptors: it is dropped, and its descriptors are closed */
 MK_API int mk_channel_receive(int channel, char *text, int *fds, unsigned *count);

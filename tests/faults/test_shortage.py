@@ -1,0 +1,233 @@
+"""Somebody may open no more descriptors, start no more processes, map no more memory: at each point where that can be.
+
+The limit of a running process is set to what it has and n more, for each n from 0 until there is enough. Each time
+everything either works or is refused with what is short; nothing is left of what was refused, nobody else notices, and
+with the limit gone all of it works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import multikernel as mk
+from multikernel.host.rundir import RunDir
+from tests.native.build import build
+
+from .cgroups import group
+from .killing import zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 20.0  # seconds, for what takes some milliseconds
+MOST = 60  # of which no step needs as many
+IMAGES = Path(__file__).parent.parent / "images"
+ECHO = f"{IMAGES / 'echo.py'}:main"
+HARD = resource.RLIM_INFINITY
+SHORT = (
+    "Too many open files",
+    "may open no more",
+    "Cannot allocate memory",
+    "Resource temporarily unavailable",
+    "can't start new thread",
+)
+
+
+@pytest.fixture
+def machine() -> Iterator[mk.Machine]:
+    with mk.Machine(memory="1G") as machine:
+        yield machine
+
+
+@pytest.fixture
+def other(machine: mk.Machine) -> mk.Instance:
+    """An instance that has nothing to do with it."""
+    return make(machine, "other")
+
+
+def goes_on(machine: mk.Machine) -> None:
+    """The other one does."""
+    with machine.connect("other") as link:
+        assert link.request(b"there?", timeout=PATIENCE).payload == b"there?"
+    assert (machine["other"].state, machine["other"].epoch) == ("active", 1)
+
+
+def make(machine: mk.Machine, name: str, image: str = ECHO) -> mk.Instance:
+    instance = machine.create(name, memory="32M", exclusive=False)
+    instance.load(image)
+    instance.boot(until="ready")
+    return instance
+
+
+@contextlib.contextmanager
+def free_memory(pid: int, count: int) -> Iterator[None]:
+    """A process may map 2^`count` pages more; none, for 0."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mapped = int(status.partition("VmSize:")[2].split()[0]) * 1024
+    resource.prlimit(pid, resource.RLIMIT_AS, (mapped + (resource.getpagesize() << count if count else 0), HARD))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_AS, (HARD, HARD))
+
+
+@contextlib.contextmanager
+def free_descriptors(pid: int, count: int) -> Iterator[None]:
+    """A process may open `count` descriptors more."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    limit = [fd for fd in range(len(used) + count + 1) if fd not in used][count]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def step(do: Callable[[], object]) -> bool:
+    """Whether it could be done; if not, the error says what is short."""
+    try:
+        do()
+    except (mk.MultikernelError, OSError) as error:
+        if not any(words in str(error) for words in SHORT):
+            raise
+        return False
+    return True
+
+
+def a_life(machine: mk.Machine, web: mk.Instance) -> bool:
+    """Load it, boot it, connect to it, ask it something. Whether all of it could be done."""
+    if not (step(lambda: web.load(ECHO)) and step(lambda: web.boot(until="ready"))):
+        return False
+    links: list[mk.Link] = []
+    if not step(lambda: links.append(machine.connect("web"))):
+        return False
+    with links[0] as link:
+        assert link.request(b"hello", timeout=PATIENCE).payload == b"hello"
+    return True
+
+
+def rest(web: mk.Instance) -> None:
+    """Whatever has become of it, it is loaded and does not run."""
+    if web.state == "active":
+        web.halt(timeout=PATIENCE)
+    web.load(ECHO)
+
+
+def holdings(machine: mk.Machine, web: mk.Instance) -> tuple[int, ...]:
+    """How many descriptors host, zygote, program and instance have."""
+    pids = machine.pid, zygote(machine), os.getpid(), web.pid
+    return tuple(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids if pid)
+
+
+def settled(machine: mk.Machine, web: mk.Instance, before: tuple[int, ...]) -> None:
+    """Nothing is left: the host lets go of a link once it has read that it is closed."""
+    deadline = time.monotonic() + PATIENCE
+    while (now := holdings(machine, web)) != before:
+        assert time.monotonic() < deadline, (before, now)
+
+
+@pytest.mark.parametrize("who", ["host", "zygote", "program"])
+def test_every_step_without_descriptors_is_done_or_refused(machine, other, who):
+    pid = {"host": machine.pid, "zygote": zygote(machine), "program": os.getpid()}[who]
+    assert tries(machine, lambda count: free_descriptors(pid, count)) > 5, "nothing was short, so nothing was tried"
+
+
+def test_host_that_can_write_nothing_down_goes_on():
+    """It says in its log what the next one will not have; and what was never written need not be erased."""
+    with mk.Machine(memory="1G", name="lasting", persist=True) as machine:
+        try:
+            make(machine, "other")
+            pid = machine.pid
+
+            def without(count: int) -> contextlib.AbstractContextManager[None]:
+                if count == 0:
+                    with free_descriptors(pid, 0):
+                        machine.create("unwritten", memory="1M", exclusive=False)
+                    machine.delete("unwritten")
+                return free_descriptors(pid, count)
+
+            assert tries(machine, without) > 5, "nothing was short, so nothing was tried"
+            assert "not kept for another host" in RunDir("lasting").log_path.read_text()
+        finally:
+            machine.shutdown()
+
+
+@pytest.mark.parametrize("who", ["host", "program"])
+def test_every_step_without_memory_is_done_or_refused(machine, other, who):
+    pid = machine.pid if who == "host" else os.getpid()
+    assert tries(machine, lambda count: free_memory(pid, count)) > 0, "nothing was short, so nothing was tried"
+
+
+def tries(machine: mk.Machine, short: Callable[[int], contextlib.AbstractContextManager[None]]) -> int:
+    """Try a life with ever more of what is `short`, until all of it can be done. How often something could not."""
+    web = make(machine, "web")
+    rest(web)
+    before = holdings(machine, web)
+    for count in range(MOST):
+        with short(count):
+            done = a_life(machine, web)
+        rest(web)
+        settled(machine, web, before)
+        goes_on(machine)
+        if done:
+            return count
+    raise AssertionError(f"{MOST} are not enough")
+
+
+@pytest.mark.parametrize("kind", ["python", "native"])
+def test_instance_without_descriptors_refuses_links_and_goes_on(machine, other, kind, tmp_path):
+    """It may have used them all itself: a newcomer is told so, and is none of those that it serves."""
+    web = make(machine, "web", ECHO if kind == "python" else str(build(IMAGES / "peer.c", tmp_path, "-rdynamic")))
+    pid, before = web.pid, holdings(machine, web)
+    with machine.connect("web") as old:
+        for count in range(MOST):
+            with free_descriptors(pid, count):
+                done = step_or_closed(machine)
+            assert old.request(b"still there?", timeout=PATIENCE).payload == b"still there?"
+            if done:
+                break
+    assert count > 3, "nothing was short, so nothing was tried"
+    assert done
+    assert (web.pid, web.state) == (pid, "active")
+    settled(machine, web, before)
+    goes_on(machine)
+
+
+def step_or_closed(machine: mk.Machine) -> bool:
+    """Whether a new link works. One that the other side has accepted, and cannot finish, is closed."""
+    links: list[mk.Link] = []
+    if not step(lambda: links.append(machine.connect("web", capacity="64K"))):
+        return False
+    with links[0] as link:
+        try:
+            return link.request(b"hello", timeout=PATIENCE).payload == b"hello"
+        except mk.Closed:
+            return False
+
+
+def test_boot_without_processes_is_refused_and_works_when_there_are_some():
+    """By a cgroup of pids: root has no other limit of them."""
+    with group("pids") as limited:
+        with limited.entered():
+            machine = mk.Machine(memory="1G")
+        with machine:
+            make(machine, "other")
+            web = machine.create("web", memory="32M", exclusive=False)
+            done, refused = False, 0
+            while not done:
+                rest(web)
+                limited.write("pids.max", int(limited.read("pids.current")) + refused)
+                done = a_life(machine, web)
+                limited.write("pids.max", "max")
+                goes_on(machine)
+                refused += not done
+                assert refused < MOST
+            assert refused, "nothing was short, so nothing was tried"
