@@ -36,7 +36,7 @@ and so do the instances, which the system does not kill at its end there.
                      {"push": "held", "key": text, "document": {..}} + [descriptors]
                          of each of the others; then "up"
 
-When nothing is to be done one more child is forked ahead, which waits for what it is to be (`multikernel.host.spare`).
+When nothing is asked for one more child is forked ahead, which waits for what it is to be (`multikernel.host.spare`).
 
 An instance leads a session, and so a process group, of its own: of a group whose parent ends the system ends those that
 are stopped, but not over the border of a session. What it started and left in that group is killed with it; what left
@@ -62,6 +62,7 @@ from multikernel.host import cold, interpreter, log, spare
 from multikernel.host import preload as preload_
 from multikernel.host.spare import Birth, Spare, birth_of
 from multikernel.kernel import boot, native, process
+from multikernel.kernel.rehearsal import rehearse
 from multikernel.shm.channel import Channel, Document, ProtocolError, close_all
 
 if TYPE_CHECKING:
@@ -70,9 +71,6 @@ if TYPE_CHECKING:
     from multikernel.host.rundir import RunDir
     from multikernel.kernel.manifest import Manifest
 
-
-_QUIET = 20
-"""Milliseconds without anything to do, after which the next spare is forked: not beside a boot."""
 
 _FUTILE = 5
 """Hosts that end before they have taken over, one after the other: after so many no more are started."""
@@ -98,6 +96,7 @@ def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequenc
     process.register_for_barriers()
     try:
         preload_.load(preload)
+        _rehearse()
     except MultikernelError as error:
         with contextlib.suppress(Closed):
             channel.send({"push": "unprepared", "failed": to_wire(error)})
@@ -130,6 +129,19 @@ def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequenc
     return 0
 
 
+def _rehearse() -> None:
+    """What is done once and stays, caches and the order of free memory, is so before the first fork: for all children.
+
+    Raises:
+        MultikernelError: there is no memory, or no descriptor.
+    """
+    try:
+        for _ in rehearse():
+            pass
+    except OSError as error:
+        raise MultikernelError(f"the zygote, which starts instances, cannot do so: {error}") from None
+
+
 class _Zygote:
     """The loop: requests of the host, and ends of children."""
 
@@ -145,7 +157,8 @@ class _Zygote:
         self._instances: dict[int, tuple[int, int]] = {}  # by pid: instance id and epoch
         self._ends: dict[int, tuple[int, int, int, bool]] = {}  # by instance: epoch, code, signal, core of its newest
         self._spare: Spare | None = None
-        self._spare_after: int | None = 0  # milliseconds of quiet until the next one is forked; None: none is to be
+        self._told: Spare | None = None  # the last one, until it is on the cpus of the instance that it is now
+        self._spare_due = True  # whether the next one is to be forked, when nobody asks for anything
         self._kept: dict[int, tuple[list[str], list[int]]] = {}  # by instance id: names and descriptors
         self._held: dict[str, tuple[Document, list[int]]] = {}  # by key
         self._ended = _bell_of_children()
@@ -156,12 +169,15 @@ class _Zygote:
     def serve(self) -> Birth | None:
         """Serve until the machine ends: None. In a forked child it returns with what that is to be."""
         while True:
-            events = self._poll.poll(self._spare_after)
+            events = self._poll.poll(0 if self._spare_due else None)
             if not events and (birth := self._fork_spare()) is not None:
                 return birth
             for fd, _ in events:
                 if fd == self._ended.fileno():
                     self._reap()
+                    continue
+                if self._told is not None and fd == self._told.fileno():
+                    self._let_go(self._told)
                     continue
                 if fd != self._channel.fileno():
                     continue  # of a host that was replaced in this very round
@@ -182,14 +198,18 @@ class _Zygote:
         self._channel.close()
         self._ended.close()
         self._rundir.close()
-        if self._spare is not None:
-            self._spare.close()
+        for each in filter(None, (self._spare, self._told)):
+            each.close()
         for _, fds in (*self._kept.values(), *self._held.values()):
             close_all(fds)
 
     def _fork_spare(self) -> Birth | None:
-        """Nothing is to be done now: have a child ready for the next boot. In the child, as `serve`."""
-        self._spare_after = None
+        """Nothing is asked for now: have a child ready for the next boot. In the child, as `serve`.
+
+        It is forked beside the boot that has used the last one, as soon as that goes on on cpus of its own, so that
+        boots one right after the other have one each.
+        """
+        self._spare_due = False
         try:
             made = spare.fork(self._close)
         except OSError as error:  # the next boot forks for itself, and says what is missing
@@ -310,12 +330,22 @@ class _Zygote:
     def _told_spare(self, request: Document, fds: list[int]) -> int:
         """The pid of the spare, which is the instance from now on; 0: there is none."""
         spare_, self._spare = self._spare, None
-        self._spare_after = _QUIET
         if spare_ is None:
+            self._spare_due = self._told is None
             return 0
-        told = spare_.tell(request, fds)
-        spare_.close()
-        return spare_.pid if told else 0
+        self._told = spare_
+        self._poll.register(spare_, select.POLLIN)
+        if spare_.tell(request, fds):
+            return spare_.pid
+        self._let_go(spare_)
+        return 0
+
+    def _let_go(self, told: Spare) -> None:
+        """The spare that was told is on its way, or has ended: it is time for the next one."""
+        self._poll.unregister(told)
+        told.close()
+        self._told = None
+        self._spare_due = True
 
     def _announce(self, manifest: Manifest, pid: int) -> None:
         pidfd = os.pidfd_open(pid)  # not reaped yet, so it is this child's
@@ -332,7 +362,7 @@ class _Zygote:
             known = self._instances.pop(ended.si_pid, None)
             if self._spare is not None and self._spare.pid == ended.si_pid:
                 self._spare.close()
-                self._spare, self._spare_after = None, _QUIET
+                self._spare = None  # the next boot forks for itself, and has another one made
             if known:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(ended.si_pid, signal.SIGKILL)

@@ -38,7 +38,7 @@ class Links:
         control: the channel to the host.
         host_lane: by which it rings.
         status: the page where links are counted.
-        machine: where the host says what has become of an instance.
+        machine: where the host says what has become of an instance; None: nobody does.
         log: what writes a line to the console, with its level.
         usher: what brings a new host, in a persistent machine.
     """
@@ -49,7 +49,7 @@ class Links:
         control: Channel,
         host_lane: HostLaneReceiver,
         status: StatusPage,
-        machine: MachineView,
+        machine: MachineView | None,
         log: Callable[[str, int], None],
         usher: Usher | None,
     ) -> None:

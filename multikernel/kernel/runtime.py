@@ -45,7 +45,7 @@ class Kernel:
         host_lane: HostLaneReceiver,
         status: StatusPage,
         console: Console,
-        machine: MachineView,
+        machine: MachineView | None,
         usher: Usher | None,
         initrd: View | None = None,
         panic: Panic | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -107,17 +108,23 @@ def test_boots_of_several_do_not_wait_for_spares(machine, tmp_path):
     assert all(serves(machine, each.name) for each in made)
 
 
-def test_spare_holds_nothing_of_the_zygote_s(machine):
+def test_spare_holds_nothing_of_the_zygote_s_nor_of_its_rehearsal(machine):
     spare = spare_of(machine)
+    until(lambda: len(held_beyond_the_usual(spare)) == 1)  # it rehearses first
+    assert held_beyond_the_usual(spare)[0].startswith("socket:")
+    assert "/memfd:" not in Path(f"/proc/{spare}/maps").read_text()
+    assert os.listdir(f"/proc/{spare}/task") == [str(spare)]
 
-    def beyond_standard_files() -> list[str]:
-        return [os.readlink(f"/proc/{spare}/fd/{fd}") for fd in os.listdir(f"/proc/{spare}/fd") if int(fd) > 2]
 
+def held_beyond_the_usual(pid: int) -> list[str]:
+    held = []
     try:
-        until(lambda: len(beyond_standard_files()) == 1)  # it lets go of the rest once it is there
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # it closes them meanwhile
+                held += [os.readlink(f"/proc/{pid}/fd/{fd}")] if int(fd) > 2 else []
     except PermissionError:
         pytest.skip("this user may not look into a process that is closed to others")
-    assert beyond_standard_files()[0].startswith("socket:")
+    return held
 
 
 def test_spare_ends_with_a_zygote_that_is_killed(machine):
