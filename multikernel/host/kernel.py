@@ -278,6 +278,7 @@ class HostKernel:
         An ephemeral machine ends: the system kills the zygote's children. In a persistent one they are watched here.
         """
         if self._start.persistent and not self._closing:
+            self.takeover.lost_zygote()
             self.lifecycle.on_zygote_replaced(self.orphans.watch)
         else:
             self.lifecycle.on_zygote_lost()
