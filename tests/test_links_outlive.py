@@ -234,6 +234,27 @@ def main(kernel):
         assert web.epoch == 3
 
 
+def test_a_boot_that_fails_after_it_has_taken_a_link_over_ends_no_link(machine, tmp_path):
+    """Its peers may have gone on with it by then; they go on with the next one."""
+    failed = tmp_path / "failed"
+    web = make(machine, "web", restart=AT_ONCE, spec=script(tmp_path, f"""
+import pathlib
+began, failed = pathlib.Path({str(tmp_path / "began")!r}), pathlib.Path({str(failed)!r})
+if began.exists() and not failed.exists():
+    failed.touch()
+    raise RuntimeError("not this time")
+def main(kernel):
+    began.touch()
+    for message in kernel.messages():
+        message.reply(b"%d" % kernel.epoch)
+"""))  # fmt: skip
+    with machine.connect("web") as link:
+        assert link.request(b"x", timeout=PATIENCE).payload == b"1"
+        crash(web)
+        assert link.request(b"x", timeout=PATIENCE).payload == b"3"
+    assert failed.exists()
+
+
 # --- when none comes
 
 
