@@ -186,10 +186,11 @@ void mk_expect_peer(struct mk_kernel *k, struct link *link)
 
 /* --- looking --------------------------------------------------------------------------------------------------------- */
 
-static enum outlook outlook(const struct mk_kernel *k, const struct link *link, uint64_t waited)
+static enum outlook outlook(const struct mk_kernel *k, const struct link *link, uint64_t gone)
 {
 	struct mk_instance_record record;
-	bool closed = mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED; /* pairs with mk_end_close */
+	bool closed = mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED;       /* pairs with mk_end_close */
+	uint64_t waited = mk_now() - (gone > k->hosted_since ? gone : k->hosted_since); /* each host has its time */
 
 	if (waited >= (k->host ? HOST_SPEAKS_WITHIN_NS : NEXT_HOST_WITHIN_NS) || !read_record(k, link, &record))
 		return OVER;
@@ -202,7 +203,7 @@ static enum outlook outlook(const struct mk_kernel *k, const struct link *link, 
 
 bool mk_peer_goes_on(struct mk_kernel *k, struct link *link, bool wait)
 {
-	uint64_t begin = mk_now();
+	uint64_t gone = mk_now();
 	enum outlook said;
 
 	if (link->closing || link->rx->end.stop == -EBADMSG)
@@ -214,8 +215,9 @@ bool mk_peer_goes_on(struct mk_kernel *k, struct link *link, bool wait)
 		return false;
 	if (!link->tx->end.gone && !link->rx->end.gone)
 		return true;
-	while ((said = outlook(k, link, mk_now() - begin)) == UNKNOWN && wait) {
+	while ((said = outlook(k, link, gone)) == UNKNOWN && wait) {
 		pause_a_look();
+		mk_doubt_host(k);
 		mk_serve_host(k);
 	}
 	if (said == OVER ||
