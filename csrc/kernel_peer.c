@@ -69,12 +69,6 @@ static void face(struct mk_kernel *k, const struct link *link)
 	mk_channel_send(k->control, text, (size_t)length, NULL, 0, false);
 }
 
-void mk_face_peers(struct mk_kernel *k)
-{
-	for (unsigned i = 0; i < k->link_count; i++)
-		face(k, k->links[i]);
-}
-
 /* --- successors --------------------------------------------------------------------------------------------------- */
 
 void mk_drop_successor(struct link *link)
@@ -181,6 +175,18 @@ void mk_expect_peer(struct mk_kernel *k, struct link *link)
 	if (!link->due) {
 		link->due = true;
 		face(k, link);
+	}
+}
+
+void mk_face_peers(struct mk_kernel *k)
+{
+	struct mk_instance_record record;
+
+	for (unsigned i = 0; i < k->link_count; i++) {
+		face(k, k->links[i]);
+		if (read_record(k, k->links[i], &record) && record.epoch > k->links[i]->peer_epoch)
+			mk_expect_peer(k,
+				       k->links[i]); /* the page is a new one, and will not change for that any more */
 	}
 }
 

@@ -247,6 +247,9 @@ class Peer:
                 end.watch_fate(page, self.id)
             except NotOwner:  # a view of it is open: it asks again after that
                 continue
+        record = self._record()
+        if record is not None and record.epoch > self.epoch:  # which was published before, and may not be again
+            self._become_due()
 
     def changed(self, *, wait: bool) -> None:
         """The host has published something of the peer: if that is a new incarnation, its objects have been sent."""
