@@ -190,6 +190,7 @@ class HostKernel:
                 self._creator = client
             client.wire.send({"answer": request, "ok": self.describe(client)}, [self.page.fd])
         if self._start.takes_over:
+            self.links.call_strangers()
             log.write(f"host {os.getpid()} has taken over, with {len(self.registry.instances)} instances")
 
     def describe(self, client: Client) -> dict[str, Any]:
