@@ -13,8 +13,9 @@ import multikernel as mk
 from multikernel.host import interpreter
 from multikernel.host.rundir import RunDir
 from multikernel.shm.channel import Channel
+from tests.eventually import PATIENCE
 
-from .killing import PATIENCE, kill, victims
+from .killing import kill, victims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
