@@ -128,6 +128,7 @@ struct mk_kernel {
 	int pipe;                 /* in a persistent machine the console's, for the next host */
 	unsigned looks;
 	uint64_t alone_since, next_try, pause; /* while there is no host */
+	uint64_t hosted_since;                 /* when another host was met; 0: none was */
 	struct mk_status *status;
 	struct mk_console_writer *console;
 	int fds[3];              /* read-only, as the host has them: status page, console, the host lane's consumer */
@@ -295,6 +296,9 @@ int mk_say(struct mk_kernel *k, struct mk_document_writer *writer, const int *fd
 
 /* Whether the host has ended, asked of the system once in many calls. */
 bool mk_host_is_gone(struct mk_kernel *k);
+
+/* The next question of that is put to the system, whatever the last one was: for who looks seldom. */
+void mk_doubt_host(struct mk_kernel *k);
 
 /* The host was killed. @return 0: another will come, and there is none until then; -EPIPE: the machine ends */
 int mk_lose_host(struct mk_kernel *k);

@@ -122,6 +122,12 @@ static int look(struct mk_kernel *k, struct link *link, struct mk_message *messa
 	return result;
 }
 
+static void give_back(struct link *link)
+{
+	mk_release(link->rx);
+	mk_mind_fate(&link->rx->end);
+}
+
 /* Keep a copy for whom it is for; a reply to a request that has given up is dropped. @return 0 or -ENOMEM */
 static int sort(struct link *link, const struct mk_message *message)
 {
@@ -170,7 +176,7 @@ int mk_sort_one(struct mk_kernel *k, struct link *link)
 		return mk_fail(k, -ENOMEM, "no memory for a message of %u bytes", message.length);
 	}
 	if (k->held != link) /* else the image looks at one that lies before it */
-		mk_release(link->rx);
+		give_back(link);
 	return 1;
 }
 
@@ -178,7 +184,7 @@ int mk_sort_one(struct mk_kernel *k, struct link *link)
 static void let_go(struct mk_kernel *k)
 {
 	if (k->held)
-		mk_release(k->held->rx);
+		give_back(k->held);
 	k->held = NULL;
 	free(k->delivered);
 	k->delivered = NULL;
@@ -211,7 +217,7 @@ static int take_from(struct mk_kernel *k, struct link *link, struct mk_message *
 			return 1;
 		}
 		if (!result) /* a reply to a request that has given up */
-			mk_release(link->rx);
+			give_back(link);
 	}
 	return 0;
 }

@@ -69,12 +69,6 @@ static void face(struct mk_kernel *k, const struct link *link)
 	mk_channel_send(k->control, text, (size_t)length, NULL, 0, false);
 }
 
-void mk_face_peers(struct mk_kernel *k)
-{
-	for (unsigned i = 0; i < k->link_count; i++)
-		face(k, k->links[i]);
-}
-
 /* --- successors --------------------------------------------------------------------------------------------------- */
 
 void mk_drop_successor(struct link *link)
@@ -184,12 +178,25 @@ void mk_expect_peer(struct mk_kernel *k, struct link *link)
 	}
 }
 
-/* --- looking --------------------------------------------------------------------------------------------------------- */
-
-static enum outlook outlook(const struct mk_kernel *k, const struct link *link, uint64_t waited)
+void mk_face_peers(struct mk_kernel *k)
 {
 	struct mk_instance_record record;
-	bool closed = mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED; /* pairs with mk_end_close */
+
+	for (unsigned i = 0; i < k->link_count; i++) {
+		face(k, k->links[i]);
+		if (read_record(k, k->links[i], &record) && record.epoch > k->links[i]->peer_epoch)
+			mk_expect_peer(k,
+				       k->links[i]); /* the page is a new one, and will not change for that any more */
+	}
+}
+
+/* --- looking --------------------------------------------------------------------------------------------------------- */
+
+static enum outlook outlook(const struct mk_kernel *k, const struct link *link, uint64_t gone)
+{
+	struct mk_instance_record record;
+	bool closed = mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED;       /* pairs with mk_end_close */
+	uint64_t waited = mk_now() - (gone > k->hosted_since ? gone : k->hosted_since); /* each host has its time */
 
 	if (waited >= (k->host ? HOST_SPEAKS_WITHIN_NS : NEXT_HOST_WITHIN_NS) || !read_record(k, link, &record))
 		return OVER;
@@ -202,7 +209,7 @@ static enum outlook outlook(const struct mk_kernel *k, const struct link *link, 
 
 bool mk_peer_goes_on(struct mk_kernel *k, struct link *link, bool wait)
 {
-	uint64_t begin = mk_now();
+	uint64_t gone = mk_now();
 	enum outlook said;
 
 	if (link->closing || link->rx->end.stop == -EBADMSG)
@@ -214,8 +221,9 @@ bool mk_peer_goes_on(struct mk_kernel *k, struct link *link, bool wait)
 		return false;
 	if (!link->tx->end.gone && !link->rx->end.gone)
 		return true;
-	while ((said = outlook(k, link, mk_now() - begin)) == UNKNOWN && wait) {
+	while ((said = outlook(k, link, gone)) == UNKNOWN && wait) {
 		pause_a_look();
+		mk_doubt_host(k);
 		mk_serve_host(k);
 	}
 	if (said == OVER ||

@@ -19,6 +19,7 @@ static int put(struct mk_kernel *k, struct link *link, const struct mk_message *
 		if (mk_fate_changed(&link->tx->end))
 			mk_peer_changed(k, link, true);
 		result = link->closing ? -EPIPE : mk_send(link->tx, m->type, m->subtype, m->id, m->payload, m->length);
+		mk_mind_fate(&link->tx->end);
 		if (result == 0)
 			return 0;
 		if (result == -EPIPE && mk_peer_goes_on(k, link, true)) {
@@ -102,6 +103,7 @@ int mk_kernel_ipi(mk_kernel *k, int number, unsigned vector)
 		mk_peer_goes_on(k, link, true);
 	raised = !link->tx->end.stop;
 	code = raised ? mk_ipi_raise(link->tx, vector) : link->tx->end.stop;
+	mk_mind_fate(&link->tx->end);
 	if (code == -EPIPE && raised && mk_peer_goes_on(k, link, true)) /* its counter is there for who comes */
 		code = 0;
 	if (code)

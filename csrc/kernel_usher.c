@@ -34,6 +34,11 @@ enum {
 	BROUGHT
 }; /* descriptors of the answer, in their order */
 
+void mk_doubt_host(struct mk_kernel *k)
+{
+	k->looks = LOOKS - 1;
+}
+
 bool mk_host_is_gone(struct mk_kernel *k)
 {
 	struct pollfd control = {.fd = k->control}; /* the end of file is told unasked */
@@ -155,6 +160,7 @@ static int move_in(struct mk_kernel *k, const int *fds)
 		result = mk_wait_set_add(k->set, &k->host->end);
 	}
 	if (!result) {
+		k->hosted_since = mk_now();
 		forget_pairs(k);
 		mk_face_peers(k);
 		return 0;

@@ -106,6 +106,30 @@ def main(kernel):
         assert web.wait(timeout=PATIENCE).code == 7
 
 
+def test_one_message_wakes_a_successor_of_which_the_sender_was_not_told(machine, tmp_path):
+    """The host is stopped, or slow, when the sender asks for it; the page says that it is there."""
+    web = make(machine, "web", spec=script(tmp_path, """
+import os
+def main(kernel):
+    for message in kernel.messages():
+        os._exit(7)
+"""))  # fmt: skip
+    with machine.connect("web") as link:
+        for _ in range(2):
+            web.reboot(until="ready")
+        while "futex" in Path(f"/proc/{web.pid}/wchan").read_text():  # a sleep of some milliseconds; then one of no end
+            pass
+        ended, host = os.pidfd_open(web.pid), machine.pid
+        os.kill(host, signal.SIGSTOP)
+        try:
+            link.send(b"end")
+            assert select.select([ended], [], [], PATIENCE)[0]
+        finally:
+            os.kill(host, signal.SIGCONT)
+            os.close(ended)
+        assert web.wait(timeout=PATIENCE).code == 7
+
+
 def test_sends_go_on_until_the_lane_is_full_and_wait_then(machine, tmp_path):
     web = make(machine, "web", restart=mk.Restart("always", delay=0.5))
     with machine.connect("web", capacity=4096) as link:
@@ -232,6 +256,27 @@ def main(kernel):
     with machine.connect("web") as link:
         assert link.request(b"x", timeout=PATIENCE).payload == b"1"
         assert web.epoch == 3
+
+
+def test_a_boot_that_fails_after_it_has_taken_a_link_over_ends_no_link(machine, tmp_path):
+    """Its peers may have gone on with it by then; they go on with the next one."""
+    failed = tmp_path / "failed"
+    web = make(machine, "web", restart=AT_ONCE, spec=script(tmp_path, f"""
+import pathlib
+began, failed = pathlib.Path({str(tmp_path / "began")!r}), pathlib.Path({str(failed)!r})
+if began.exists() and not failed.exists():
+    failed.touch()
+    raise RuntimeError("not this time")
+def main(kernel):
+    began.touch()
+    for message in kernel.messages():
+        message.reply(b"%d" % kernel.epoch)
+"""))  # fmt: skip
+    with machine.connect("web") as link:
+        assert link.request(b"x", timeout=PATIENCE).payload == b"1"
+        crash(web)
+        assert link.request(b"x", timeout=PATIENCE).payload == b"3"
+    assert failed.exists()
 
 
 # --- when none comes

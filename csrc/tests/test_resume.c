@@ -340,11 +340,16 @@ static void a_successor_that_nobody_knows_yet_is_rung_all_the_same(void)
 	CHECK_EQ(send_number(l.tx, 1), 0); /* by the page of the dead one, who did not sleep */
 	mk_mind_fate(&l.tx->end);
 	CHECK_EQ(recv(l.sockets[1], &byte, 1, MSG_DONTWAIT), 1);
+	mk_watch_fate(&l.tx->end, &fate); /* seen, and the host has not sent the successor yet */
+	mk_end_due(&l.tx->end);
+	CHECK_EQ(send_number(l.tx, 2), 0);
+	mk_mind_fate(&l.tx->end);
+	CHECK_EQ(recv(l.sockets[1], &byte, 1, MSG_DONTWAIT), 1);
 	go_on(&l, &s);
-	mk_watch_fate(&l.tx->end, &fate);
 	CHECK(!mk_fate_changed(&l.tx->end));
 	check_number(l.rx, 0);
 	check_number(l.rx, 1);
+	check_number(l.rx, 2);
 	lane_close(&l);
 }
 

@@ -147,6 +147,16 @@ class KeptLinks:
         for party_id in lost:
             self._end(link, party_id)
 
+    def call_strangers(self) -> None:
+        """Wake the clients of an earlier host that wait for a successor, so that they come to this one, which listens.
+
+        They sleep on nothing that an earlier host has had but this socket; who waits for something else sleeps on.
+        """
+        for link in self._links.values():
+            for side in link.sides:
+                if side.party is not None and side.party.push is _not_here:
+                    _ring(link, side)
+
     def hand_all(self) -> None:
         """Deposit all of them: there is another zygote."""
         for link in self._links.values():
@@ -306,8 +316,7 @@ class KeptLinks:
             log.write(f"a successor was not pushed: {error}")
         else:
             side.told = True
-        with contextlib.suppress(OSError):  # it is full of rings already, or the side is gone
-            other.socket.send(b"!", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        _ring(link, side)
 
     def _hand(self, link: _Link) -> None:
         """Deposit what the next host needs of it."""
@@ -387,6 +396,12 @@ def _side(joining: Joining, undo: contextlib.ExitStack) -> _Side:
 
 def _not_here(_document: Document, _fds: Sequence[int]) -> None:
     raise OSError("it has not come to this host yet")
+
+
+def _ring(link: _Link, side: _Side) -> None:
+    """Wake a side, as the other one would."""
+    with contextlib.suppress(OSError):  # it is full of rings already, or the side is gone
+        link.other(side).socket.send(b"!", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def _hide(link: _Link, side: _Side) -> None:

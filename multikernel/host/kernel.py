@@ -190,6 +190,7 @@ class HostKernel:
                 self._creator = client
             client.wire.send({"answer": request, "ok": self.describe(client)}, [self.page.fd])
         if self._start.takes_over:
+            self.links.call_strangers()
             log.write(f"host {os.getpid()} has taken over, with {len(self.registry.instances)} instances")
 
     def describe(self, client: Client) -> dict[str, Any]:
@@ -278,6 +279,7 @@ class HostKernel:
         An ephemeral machine ends: the system kills the zygote's children. In a persistent one they are watched here.
         """
         if self._start.persistent and not self._closing:
+            self.takeover.lost_zygote()
             self.lifecycle.on_zygote_replaced(self.orphans.watch)
         else:
             self.lifecycle.on_zygote_lost()

@@ -89,6 +89,13 @@ class TakeOver:
             (instance, epoch): (code, number, core) for instance, epoch, code, number, core in document["ended"]
         }
 
+    def lost_zygote(self) -> None:
+        """The zygote is gone before `restore`: what it has said stays true, but nobody says how those end that lived.
+
+        By now they have other parents, and their pids may be others': they are found by what was written down.
+        """
+        self._living = {}
+
     def restore(self, records: list[dict[str, Any]]) -> None:
         """Take over all instances that the last host wrote down.
 
@@ -103,11 +110,20 @@ class TakeOver:
         for pid in self._living.values():  # forked when the last host was killed, and nobody knows them
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self._pass_over(*self._living, *self._ended)
         for fds in self._kept.values():
             close_all(fds.values())
         self._kept, self._living, self._ended = {}, {}, {}
         self._restore_held()
         self.done = True
+
+    def _pass_over(self, *used: tuple[int, int]) -> None:
+        """Give no epoch a second time: what the zygote says of the end of one must not be taken for another's."""
+        for instance in self._registry.instances.values():
+            epochs = [epoch for instance_id, epoch in used if instance_id == instance.id]
+            if instance.run is None and max(epochs, default=0) > instance.epoch:
+                instance.epoch = max(epochs)
+                self._registry.publish(instance)
 
     async def adopt(self, client: Client, request: Request) -> Answer:
         """An instance comes for its new host.

@@ -99,7 +99,7 @@ class AsyncSide:
 
     async def _goes_on(self, lane: LaneSender | LaneReceiver) -> bool:
         """As `Peer.goes_on`: the host writes its page and rings nobody."""
-        begin = time.monotonic()
-        while not lane.closed and self._peer.outlook(time.monotonic() - begin) == "unknown":  # noqa: ASYNC110
+        gone = time.monotonic()
+        while not lane.closed and self._peer.outlook(gone) == "unknown":  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         return not lane.closed and self._peer.goes_on(wait=False)

@@ -105,6 +105,7 @@ class Peer:
             self._changing = lambda: introducer.changing(owner())
         self._due = False
         self._renewed = False  # there is another host, with another page
+        self._renewed_at = 0.0  # since when, by time.monotonic(): it has known of the peer since then
         self._lock = threading.Lock()  # of what follows: another thread may read what the host has sent
         self._successor: _Successor | None = None
         self._over = False
@@ -165,20 +166,22 @@ class Peer:
     def goes_on(self, *, wait: bool) -> bool:
         """After Closed: whether a successor of the peer is due. See `through`."""
         self._sender.look_for_peer()  # what one end knows both say: nothing is sent to one that is gone
-        begin = time.monotonic()
-        while (outlook := self.outlook(time.monotonic() - begin)) == "unknown" and wait:
+        gone = time.monotonic()
+        while (outlook := self.outlook(gone)) == "unknown" and wait:
             time.sleep(0.001)  # noqa: TID251 the host writes its page and rings nobody
         if outlook == "over" or (outlook == "unknown" and (self._hung_up or self._receiver.peer_closed)):
             return False
         self._become_due()
         return True
 
-    def outlook(self, waited: float) -> Literal["over", "due", "unknown"]:
-        """What the host says of a peer that has been gone for so many seconds."""
+    def outlook(self, gone: float) -> Literal["over", "due", "unknown"]:
+        """What the host says of a peer that is gone since then, by time.monotonic()."""
         machine, within = self._machine, HOST_SPEAKS_WITHIN
         if self._introducer is not None:
             self._introducer.take_news()
-            within = self._introducer.patience()
+            if not self._hung_up:  # else nobody has the link who could go on with it: no other host will, either
+                within = self._introducer.patience()
+        waited = time.monotonic() - max(gone, self._renewed_at)  # each host has its time to say it
         if machine is None or not 0 < self.id < lib.MK_CLIENT_ID or waited >= within:
             return "over"
         try:
@@ -201,6 +204,7 @@ class Peer:
 
     def renewed(self) -> None:
         """There is another host, whose page is at the same place. From whatever thread."""
+        self._renewed_at = time.monotonic()
         self._renewed = True
 
     def settle(self) -> None:
@@ -243,6 +247,9 @@ class Peer:
                 end.watch_fate(page, self.id)
             except NotOwner:  # a view of it is open: it asks again after that
                 continue
+        record = self._record()
+        if record is not None and record.epoch > self.epoch:  # which was published before, and may not be again
+            self._become_due()
 
     def changed(self, *, wait: bool) -> None:
         """The host has published something of the peer: if that is a new incarnation, its objects have been sent."""

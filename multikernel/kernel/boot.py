@@ -84,6 +84,7 @@ def _boot_and_run(
     manifest: Manifest, given: protocol.Descriptors, extras: dict[str, int], zygote: int, control: Channel
 ) -> _Ended:
     spawned_ns = time.monotonic_ns()
+    kernel = None
     try:
         _confine(manifest, given, extras, zygote)
         pinned_ns = time.monotonic_ns()
@@ -99,6 +100,8 @@ def _boot_and_run(
             image.close()
         status.phase("imported")
     except BaseException as error:  # noqa: BLE001 - whatever it is, the host is told, and the process ends
+        if kernel is not None:  # links that it has taken over are another one's, if that is due
+            _close(kernel)
         return _Ended("boot", 1, _text(error))
     try:
         status.phase("active")

@@ -65,8 +65,11 @@ class HostSide:
 
     @property
     def has_host(self) -> bool:
-        """Whether there is a host, as far as is known: not while the next one of a persistent machine is awaited."""
-        return self._usher is None or self._usher.wait(0)
+        """Whether there is a host, as far as is known: not while the next one of a persistent machine is awaited.
+
+        Nor before `serve` has met that one, whose word is not heard here until then.
+        """
+        return self._usher is None or (self._usher.wait(0) and self._usher.lane is None)
 
     def ready(self) -> None:
         """Say that the instance can serve now. Once; after that it does nothing."""

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 import multikernel as mk
+from multikernel.host import address
+from multikernel.host.rundir import RunDir
 from tests.eventually import PATIENCE
-from tests.faults.killing import kill, victims
-from tests.succession import RELAY, Stream, crash
+from tests.faults.killing import kill, victims, zygote
+from tests.succession import RELAY, Stream, crash, in_thread
 
 AT_ONCE = mk.Restart("always", limit=1000, delay=0.0)
 
@@ -64,6 +66,26 @@ def test_an_instance_that_dies_with_its_host_is_succeeded_under_the_next(machine
             stream.step()
         stream.finish()
         assert web.epoch == 2
+
+
+def test_a_successor_is_waited_for_however_long_the_next_host_takes_to_come(machine):
+    """A second is what a host has to say what becomes of an instance; the next one has it from when it is there."""
+    web = make(machine, "web")
+    with machine.connect("web", capacity="64K") as link:
+        kill(zygote(machine))  # the next one is in a session of its own: the end of the host does not make it go on
+        assert link.request(b"epoch", timeout=PATIENCE).payload == b"1"
+        stopped, pids = zygote(machine), (machine.pid, web.pid)
+        os.kill(stopped, signal.SIGSTOP)
+        replies: list[bytes] = []
+        try:
+            kill(*pids)
+            asker = in_thread(lambda: replies.append(link.request(b"epoch", timeout=PATIENCE).payload))
+            with pytest.raises(mk.Timeout):
+                address.connect(RunDir(machine.name), timeout=1.5)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        asker.join(2 * PATIENCE)
+        assert replies == [b"2"]
 
 
 def test_a_chain_goes_on_over_killed_hosts_and_instances(machine):

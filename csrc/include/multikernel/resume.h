@@ -13,7 +13,7 @@
  * N does not begin to work before the host has told S of it (S2 may be later), and has changed a word (fate) after that.
  * S looks at the word before it publishes, for S2, and once more after it (mk_mind_fate): either it has not changed yet,
  * and N, which begins later, sees what was published when it looks before it sleeps; or S rings the socket, whatever the
- * page of D says.
+ * page of D says. So S does when it has seen the change and does not have N yet, for the host is slow: after S1.
  *
  * Calls are those of an end: for one thread at a time, and not while memory of the lane is lent out. An end that is in
  * wait sets is taken out of them before any of these, and put back after.
@@ -88,7 +88,7 @@ static inline bool mk_fate_changed(const struct mk_end *end)
 static inline void mk_mind_fate(struct mk_end *end)
 {
 	atomic_signal_fence(memory_order_seq_cst); /* keeps the compiler from exchanging the two */
-	if (mk_fate_changed(end))
+	if (mk_fate_changed(end) || mk_unlikely(end->due))
 		mk_ring_socket(end);
 }
 
