@@ -96,6 +96,7 @@ def test_crash_image_boots_on_the_same_cpus_with_the_dead_one_s_report(web, mach
     until(lambda: (it.state, it.epoch) == ("active", 2))
     with machine.connect("web", timeout=PATIENCE) as link:
         assert link.request(b"", timeout=PATIENCE).payload == b"crashed"
+    until(lambda: machine.proc["instances/web/console"].endswith("\n"))
     said = json.loads(machine.proc["instances/web/console"])
     assert said == ["web", 1, "LookupError: on purpose", [3], 2, list(it.cpus), "dump=here"]
     assert status(it)["crashed"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import multikernel as mk
-from tests.eventually import PATIENCE
+from tests.eventually import PATIENCE, until
 
 MAIN = """
 import words
@@ -140,7 +140,7 @@ def test_instance_reads_the_file_that_it_was_given_as_it_was_when_it_was_loaded(
         web.halt(timeout=PATIENCE)
     web.load(f"{tmp_path}/reads.py")
     web.boot(until="ready")
-    assert machine.proc["instances/web/console"].startswith("None\n")
+    until(lambda: machine.proc["instances/web/console"].startswith("None\n"))
 
 
 def test_instance_reads_the_directory_that_it_was_given(machine, tmp_path):

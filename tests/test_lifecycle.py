@@ -551,8 +551,11 @@ def test_boot_that_fails_raises_with_state_console_and_traceback(web, image, wha
 
 def test_boot_that_hangs_is_killed_at_its_time_out(web, image):
     web.load(image("hangs on import"))
-    with pytest.raises(mk.BootError, match=r"not active within 0.3 s: it was killed") as caught:
-        web.boot(timeout=0.3)
+    for timeout in (0.3, 3, 30):  # it has not come to its image in the first where others want the cpus, too
+        with pytest.raises(mk.BootError, match=f"not active within {timeout} s: it was killed") as caught:
+            web.boot(timeout=timeout)
+        if caught.value.console:
+            break
     assert caught.value.console == "importing\n"
     assert (web.state, web.pid) == ("failed", 0)
 

@@ -9,12 +9,13 @@ import os
 import random
 import select
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 import multikernel as mk
-from tests.eventually import PATIENCE
+from tests.eventually import PATIENCE, until
 from tests.images.relay import FORMAT
 from tests.succession import Stream, crash, in_thread, machine, make, running  # noqa: F401
 
@@ -44,6 +45,7 @@ def test_a_link_goes_on_over_a_reboot(machine):
 def test_a_request_under_way_is_answered_by_the_successor(machine, tmp_path):
     web = make(machine, "web", spec=script(tmp_path, """
 import signal
+import threading
 def main(kernel):
     kernel.ready()
     while kernel.epoch == 1:
@@ -66,9 +68,17 @@ def main(kernel):
         os.kill(web.pid, signal.SIGSTOP)
         replies: list[bytes] = []
         asker = in_thread(lambda: replies.append(link.request(b"x", timeout=PATIENCE).payload))
-        web.reboot(timeout=2.0)
+        reboot_stopped(web).join(PATIENCE)
         asker.join(PATIENCE)
         assert replies == [b"3"]
+
+
+def reboot_stopped(web: mk.Instance) -> threading.Thread:
+    """Begin a reboot of one that does not halt, and end it before that is given up."""
+    rebooting = in_thread(lambda: web.reboot(timeout=PATIENCE))
+    until(lambda: web.machine.view.instance(web.id).due)
+    crash(web)
+    return rebooting
 
 
 @pytest.mark.parametrize("how", ["reboot", "SIGKILL"])
@@ -78,11 +88,11 @@ def test_a_stream_both_ways_goes_on_in_order(machine, how):
     with machine.connect("web", capacity="16K") as link:
         stream = Stream(link)
         for _ in range(10):
-            until = stream.due + rng.randrange(2000)
+            goal = stream.due + rng.randrange(2000)
             changing = None
-            while stream.due < until or (changing is not None and changing.is_alive()):
+            while stream.due < goal or (changing is not None and changing.is_alive()):
                 stream.step()
-                if changing is None and stream.due > until - 500:
+                if changing is None and stream.due > goal - 500:
                     changing = in_thread(web.reboot if how == "reboot" else lambda: crash(web))
         stream.finish()
         assert web.epoch > 10 or how == "SIGKILL"
@@ -131,21 +141,25 @@ def main(kernel):
 
 
 def test_sends_go_on_until_the_lane_is_full_and_wait_then(machine, tmp_path):
-    web = make(machine, "web", restart=mk.Restart("always", delay=0.5))
+    web = make(machine, "web", restart=mk.Restart("always", delay=1.0))
     with machine.connect("web", capacity=4096) as link:
         assert link.request(b"epoch", timeout=PATIENCE).payload == b"1"
         crash(web)
         web.wait(timeout=PATIENCE)
-        stream = Stream(link)
-        while link.try_send(FORMAT.pack(stream.sent, 0)):
-            stream.sent += 1
-        assert stream.sent > 100
-        with pytest.raises(TimeoutError):
-            link.send(FORMAT.pack(stream.sent, 0), timeout=0.02)
-        with pytest.raises(TimeoutError):
-            link.recv(timeout=0.02)
-        assert link.try_recv() is None
-        assert not link.closed
+        os.kill(machine.pid, signal.SIGSTOP)  # however long this takes here, the restart comes after it
+        try:
+            stream = Stream(link)
+            while link.try_send(FORMAT.pack(stream.sent, 0)):
+                stream.sent += 1
+            assert stream.sent > 100
+            with pytest.raises(TimeoutError):
+                link.send(FORMAT.pack(stream.sent, 0), timeout=0.02)
+            with pytest.raises(TimeoutError):
+                link.recv(timeout=0.02)
+            assert link.try_recv() is None
+            assert not link.closed
+        finally:
+            os.kill(machine.pid, signal.SIGCONT)
         link.send(FORMAT.pack(stream.sent, 0), timeout=PATIENCE)
         stream.sent += 1
         stream.finish()
@@ -163,7 +177,7 @@ def test_waits_of_every_kind_end_when_the_successor_sends(machine):
         ):
             os.kill(web.pid, signal.SIGSTOP)
             link.send(FORMAT.pack(0, 0))
-            rebooting = in_thread(lambda: web.reboot(timeout=1.0))
+            rebooting = reboot_stopped(web)
             assert wait() != []
             rebooting.join(PATIENCE)
             link.try_recv()
@@ -384,8 +398,8 @@ def test_a_chain_goes_on_whichever_of_its_instances_are_killed(machine, who):
     with machine.connect("a", capacity="64K") as link:
         stream = Stream(link)
         for _ in range(8):
-            until = stream.due + rng.randrange(600)
-            while stream.due < until:
+            goal = stream.due + rng.randrange(600)
+            while stream.due < goal:
                 stream.step()
             for name in who:
                 crash(machine[name])

@@ -253,7 +253,7 @@ ASYNCHRONOUS = """
             if message.payload == b"hang later":  # nothing is unread then, and everything seems to be asleep
                 asyncio.get_running_loop().call_later(0.01, time.sleep, 1000)
             if message.payload == b"work":
-                asyncio.create_task(asyncio.sleep(3 * float(kernel.cmdline)))
+                asyncio.create_task(asyncio.sleep(600))
             message.reply(message.payload)
 """
 
@@ -262,7 +262,7 @@ ASYNCHRONOUS = """
 def asynchronous(machine: mk.Machine, tmp_path: Path) -> Iterator[mk.Instance]:
     (tmp_path / "asynchronous.py").write_text(textwrap.dedent(ASYNCHRONOUS))
     it = machine.create("asynchronous", watchdog=WATCHDOG)
-    it.load(str(tmp_path / "asynchronous.py"), cmdline=str(WATCHDOG))
+    it.load(str(tmp_path / "asynchronous.py"))
     it.boot(until="ready")
     yield it
     if it.state == "active":

@@ -30,8 +30,8 @@ _INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info of <linux/pidfd.h> in its 
 _INFO_EXIT = 1 << 3  # PIDFD_INFO_EXIT: the status is wanted, and there
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # PIDFD_GET_INFO, _IOWR(0xFF, 11, struct pidfd_info)
 _PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
-_LOOKS = 50  # at an end whose status is hidden until its parent has taken it, which most do at once
-_BETWEEN = 0.01  # seconds: all of it is less than links wait for what becomes of an instance that has ended
+_LOOKS = 5  # at an end whose status is hidden until its parent has taken it, which most do at once
+_BETWEEN = 0.01  # seconds: all of it is little beside the second that links wait for what becomes of the instance
 
 
 class Orphans:

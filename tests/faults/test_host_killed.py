@@ -14,7 +14,7 @@ import pytest
 
 import multikernel as mk
 from multikernel.host.rundir import is_running, running
-from tests.eventually import PATIENCE
+from tests.eventually import PATIENCE, until
 
 from .killing import is_told, kill, victims, zygote
 
@@ -204,7 +204,7 @@ def test_instance_that_never_looks_is_seen_and_ended_by_the_next_host(machine, b
     with pytest.raises(mk.Timeout):
         web.halt(timeout=0.1, force=False)
     assert (web.pid, web.state) == (pid, "active")
-    assert "enters" in machine.proc["instances/web/console"]
+    until(lambda: "enters" in machine.proc["instances/web/console"])
     end = web.kill()
     assert end == mk.End("killed", 0, signal.SIGKILL) or (end == mk.End("killed") and not is_told(which))
 
@@ -332,7 +332,7 @@ def test_one_that_was_asked_to_halt_is_not_restarted_by_the_next_host(machine, t
 def test_restart_that_is_due_comes_under_the_next_host(machine, boot, which):
     """The back-off goes on where it was."""
     boot("keeper", CONNECTS)  # of another image: who has the same brings it back
-    policy = mk.Restart("always", delay=1.0)
+    policy = mk.Restart("always", delay=2.0, longest=2.0)  # long beside what comes before the host is killed
     web = machine.create("web", memory="32M", exclusive=False, restart=policy)
     web.load(f"{IMAGES / 'echo.py'}:main")
     web.boot()
