@@ -84,8 +84,10 @@ def test_machine_that_cannot_have_its_modules_does_not_start_and_says_why(tmp_pa
         (tmp_path / "needed.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     begin = time.monotonic()
-    with pytest.raises(mk.MultikernelError, match=said):
+    with pytest.raises(mk.MultikernelError, match=said) as caught:
         mk.Machine(memory="64M", preload=["needed"], persist=persist, name="wanting")
+    assert str(caught.value).count("preload") == 1
+    assert "another is started" not in str(caught.value)
     assert time.monotonic() - begin < PATIENCE
     assert "wanting" not in mk.machines()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from multikernel.machine import Instance, Machine
     from multikernel.shm.records import End
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _HALT_SECONDS = 0.5  # that an instance gets to finish after a Ctrl-C
 
 
@@ -134,16 +135,18 @@ def _own() -> Iterator[Machine]:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Let a SIGTERM end this command as a Ctrl-C does: by way of the instance's end."""
+    """Let a SIGTERM, or the end of the terminal, end this command as a Ctrl-C does: by way of the instance's end."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - signal's interface
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    numbers = [each for each in _ENDING if signal.getsignal(each) != signal.SIG_IGN]  # as nohup has it
+    before = [(number, signal.signal(number, leave)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _start(machine: Machine, instance: Instance, image: str, cmdline: str, initrd: str | None, timeout: float) -> None:
@@ -179,8 +182,9 @@ def _stay(instance: Instance, *, to_stderr: bool) -> End:
     except Closed:  # somebody has shut the machine down
         raise
     except BaseException:
-        output.talk(f"halting {instance.name}; Ctrl-C again kills it")
-        with contextlib.suppress(MultikernelError, BrokenPipeError):  # nobody reads: perhaps that was why
+        with contextlib.suppress(OSError):  # nobody reads: perhaps that was why
+            output.talk(f"halting {instance.name}; Ctrl-C again kills it")
+        with contextlib.suppress(MultikernelError, OSError):
             _end(instance, halt=True)
             follower.finish()
         raise

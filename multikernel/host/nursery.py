@@ -64,6 +64,7 @@ class Nursery:
         self._up = asyncio.Event()
         self._failed = 0  # that have ended before they were up, one after the other
         self._closed = False
+        self._begun = False  # the first has been up: until then the machine is none, and its maker is told
         self._unprepared: MultikernelError | None = None  # why the last one could not do what it is to do ahead
         self._pidfd = -1
         self._wire = self._listen(channel)
@@ -140,20 +141,22 @@ class Nursery:
     def _receive(self, document: Document, fds: list[int]) -> None:
         if document.get("push") == "unprepared":
             self._unprepared = from_wire(document["failed"])
-            log.write(str(self._unprepared))
+            if self._begun:
+                log.write(str(self._unprepared))
             self._up.set()
             return
         if document.get("push") != "up":
             self._heard(document, fds)
             return
         self._failed = 0
+        self._begun = True
         self._unprepared = None
         self._up.set()
 
     def _on_lost(self, reason: Exception | None) -> None:
         was_up = self._up.is_set()
         self._lost(reason)
-        if not self._persistent or self._closed:
+        if not self._persistent or self._closed or (self._unprepared is not None and not self._begun):
             self._closed = True
             self._up.set()  # whoever waits for one is told that there is none
             return

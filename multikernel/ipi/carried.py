@@ -62,7 +62,15 @@ def _made(number: Any, name: str, content: Any, raises: Sequence[type[Exception]
         kind = getattr(builtins, name, None) if number == _BUILTIN else None
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             return None
-    return None if kind is None else kind(*content)
+    if kind is None:
+        return None
+    try:
+        return kind(*content)
+    except Exception:
+        if number != _DECLARED:
+            raise
+        # Its constructor takes something else than the args that it keeps.
+        return kind.__new__(kind, *content)  # of that type, and with that text, all the same
 
 
 def _arguments(error: Exception) -> list[Any]:

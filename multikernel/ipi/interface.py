@@ -98,7 +98,10 @@ class Method:
         """All arguments by position, defaults filled in. TypeError as for any call."""
         if not named and len(arguments) == self.count:
             return arguments
-        bound = self.signature.bind(*arguments, **named)
+        try:
+            bound = self.signature.bind(*arguments, **named)
+        except TypeError as error:
+            raise TypeError(f"{self.text}: {error}") from None
         bound.apply_defaults()
         return tuple(bound.arguments.values())
 

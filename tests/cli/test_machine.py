@@ -31,6 +31,16 @@ def main(kernel):
     return 0
 """
 
+CHATTY = """
+import time
+def main(kernel):
+    for number in range(100):
+        print("line")
+        time.sleep(0.01)
+    for message in kernel.messages():
+        pass
+"""
+
 DEAF = """
 import time
 def main(kernel):
@@ -633,7 +643,7 @@ def test_run_of_an_image_that_is_refused_is_6(cli):
     cli("show", status=3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_an_interrupted_run_halts_the_instance(number, cli, shell, directory):
     (directory / "echo.py").write_text(ECHO)
     running = shell("run", "web", "echo.py", "--cmdline", "now")
@@ -710,6 +720,18 @@ def test_run_can_leave_it_running_or_nothing_at_all(cli, machine, directory):
     assert cli("show", "--json").document["instances"] == []
 
 
+def test_a_run_that_nobody_reads_any_more_ends_the_instance(cli, machine, directory):
+    """As in `multikernel run web image.py 2>&1 | head -n 1`, on a machine that stays."""
+    (directory / "chatty.py").write_text(CHATTY)
+    reads, writes = os.pipe()
+    running = subprocess.Popen([*COMMAND, "run", "web", "chatty.py"], cwd=directory, stdout=writes, stderr=writes)
+    os.close(writes)
+    assert os.read(reads, 4) == b"line"
+    os.close(reads)
+    assert running.wait(timeout=PATIENCE) == 141
+    assert state(cli, "web") == "loaded"
+
+
 def test_a_run_that_is_interrupted_removes_what_it_was_to_remove(cli, machine, shell):
     running = shell("run", "web", "deaf.py", "--rm")
     read_line(running)
@@ -763,15 +785,7 @@ def test_a_machine_that_answers_no_more_is_7(cli, machine):
 
 
 def test_a_broken_pipe_of_a_run_is_quiet_and_ends_it(cli, directory):
-    (directory / "chatty.py").write_text(
-        "import time\n"
-        "def main(kernel):\n"
-        "    for number in range(100):\n"
-        "        print('line')\n"
-        "        time.sleep(0.01)\n"
-        "    for message in kernel.messages():\n"
-        "        pass\n"
-    )
+    (directory / "chatty.py").write_text(CHATTY)
     running = subprocess.Popen(
         [*COMMAND, "run", "chatty.py"], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -69,7 +69,7 @@ def test_only_what_is_marked_can_be_called(store):
 
 
 def test_arguments_are_checked_on_both_sides(store):
-    with pytest.raises(TypeError, match="missing a required argument: 'value'"):
+    with pytest.raises(TypeError, match=r"put\(key: str, .*missing a required argument: 'value'"):
         store.put("a")
     with pytest.raises(TypeError, match="too many positional"):
         store.get("a", "b")
@@ -158,6 +158,16 @@ def test_an_error_of_a_subclass_comes_as_the_class_that_is_declared():
     error = from_plain(to_plain(Narrow("k", []), (Missing,)), (Missing,), "there")
     assert type(error) is Missing
     assert type(from_plain(to_plain(Odd("x"), ()), (), "there")) is mk.RemoteError
+
+
+def test_a_declared_error_with_a_constructor_of_its_own_comes_with_its_type_and_text():
+    class Lacking(Exception):
+        def __init__(self, key: str, there: int) -> None:
+            super().__init__(f"no {key} among {there}")
+
+    error = from_plain(to_plain(Lacking("k", 5), (Lacking,)), (Lacking,), "there")
+    assert type(error) is Lacking
+    assert str(error) == "no k among 5"
 
 
 # --- several under way, deadlines, cancelling
