@@ -189,6 +189,7 @@ class Instance:
     def delete(self) -> None:
         """Give back cpus, memory, id and name."""
         self._request("delete", {})
+        self._membership.forget(self.id)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Instance):

@@ -120,6 +120,16 @@ class Membership:
         self._connection.poll()
         return self._sight.watched(instance_id)
 
+    def forget(self, instance_id: int) -> None:
+        """Let go of the pages of an instance that was deleted.
+
+        The host says that there are none any more when it knows that what it had sent before was taken, so at the
+        latest before it answers again.
+        """
+        if self._sight.watched(instance_id) is not None:
+            with contextlib.suppress(MultikernelError):
+                self.request("census", {})
+
     def panic(self, instance_id: int, epoch: int) -> Panic | None:
         """The panic report of incarnation `epoch` of an instance; None: it is not kept any more. Raises as `view` does.
 
