@@ -183,8 +183,15 @@ def test_waits_of_every_kind_end_when_the_successor_sends(machine):
             link.try_recv()
 
 
-def test_tasks_wait_for_a_successor(machine):
+@pytest.mark.parametrize("busy", [0, 2])
+def test_tasks_wait_for_a_successor(machine, busy):
+    """Also where other threads want the interpreter: what the host sends is received by the one that reboots."""
     web = make(machine, "web")
+    over = threading.Event()
+
+    def be_busy() -> None:
+        while not over.is_set():
+            pass
 
     async def ask_over_reboots(link: mk.Link) -> list[bytes]:
         loop = asyncio.get_running_loop()
@@ -196,10 +203,16 @@ def test_tasks_wait_for_a_successor(machine):
         answers.append((await link.arequest(b"epoch", timeout=PATIENCE)).payload)
         return answers
 
-    with machine.connect("web") as link:
-        answers = asyncio.run(ask_over_reboots(link))
-        assert answers == sorted(answers)
-        assert answers[-1] == b"4"
+    threads = [in_thread(be_busy) for _ in range(busy)]
+    try:
+        with machine.connect("web") as link:
+            answers = asyncio.run(ask_over_reboots(link))
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert answers == sorted(answers)
+    assert answers[-1] == b"4"
 
 
 def test_interrupts_are_counted_over_a_reboot(machine, tmp_path):

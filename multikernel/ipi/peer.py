@@ -277,13 +277,17 @@ class Peer:
 
     def _become_due(self) -> None:
         """Take the peer for one that is silent, until its successor comes."""
+        ends = self._sender, self._receiver
+        # By the host, if it was due already, and for a successor that is sent: which another thread may have received
+        # and not offered here yet. So the host is told what we have, sends it again, and rings again.
+        rung = any(end.view().gone for end in ends)
         with self._changing():
-            for end in (self._sender, self._receiver):
+            for end in ends:
                 try:
                     end.due()
                 except NotOwner:  # a view of it is open: it finds out later
                     continue
-        if not self._due:
+        if rung or not self._due:
             self._due = True
             self._face()
 
