@@ -54,7 +54,7 @@ def wait_for(web: mk.Instance, number: int) -> dict[str, object]:
 
 @pytest.mark.timeout(120 + 60 * FACTOR)
 def test_ten_thousand_requests_that_are_sent_before_any_answer_is_read_are_answered(machine, channel):
-    """As many are under way at any time as socket buffers and the host's queue hold: it is asked on while it answers."""
+    """At any time as many are under way as socket buffers and the host's queue hold: it is asked on as it answers."""
     sent, answered = 0, set()
     while len(answered) < REQUESTS:
         while sent < REQUESTS and channel.send({"verb": "delete", "id": sent, "name": "x", "instance": 1}, wait=False):
