@@ -1,4 +1,4 @@
-"""What a process may do to another of the same user: to one that is closed up as an instance is, and to one that is not.
+"""What a process may do to another of the same user: one that is closed up as an instance is, and one that is not.
 
 Root may look into any process, so under root the processes of this test become another user first.
 """
