@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from multikernel.errors import MessageTooLarge, MultikernelError, to_wire
 from multikernel.shm.channel import Document, close_all
@@ -17,7 +17,20 @@ Answer: TypeAlias = tuple[dict[str, Any], list[int]]
 
 Send: TypeAlias = Callable[[Document, list[int]], None]
 
+MOST_REQUESTS = 1024
+"""Requests of one client, or instance, that are worked on at a time; twice as many as there can be instances to wait
+for, and not so many that their answers, if all come at once, are more than a peer may leave unread. More are refused,
+and not only left unread: else nothing could be asked for any more that ends them, a kill least of all.
+"""
+
 _LONGEST_TEXT = 2000  # characters of an error's texts, when all of it does not fit a document
+
+
+class Asker(Protocol):
+    """Whose requests are answered."""
+
+    busy: int
+    """How many of them are being worked on."""
 
 
 class Answers:
@@ -27,17 +40,19 @@ class Answers:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(
-        self, request: Request, work: Coroutine[Any, Any, Answer], send: Send, done: Callable[[], None] | None = None
-    ) -> None:
-        """Work on a request, owned from here on; `send` its answer; then call `done`."""
-        task = self._loop.create_task(self._answer(request, work, send, done))
+    def begin(self, asker: Asker, request: Request, work: Coroutine[Any, Any, Answer], send: Send) -> None:
+        """Work on a request, owned from here on, and `send` its answer; at once, if its asker has too many of them."""
+        if asker.busy >= MOST_REQUESTS:
+            work.close()
+            request.close()
+            _send_failure(request.number, _too_many(), send)
+            return
+        asker.busy += 1
+        task = self._loop.create_task(self._answer(asker, request, work, send))
         self._tasks.add(task)  # the loop alone would let it be collected
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(
-        self, request: Request, work: Coroutine[Any, Any, Answer], send: Send, done: Callable[[], None] | None
-    ) -> None:
+    async def _answer(self, asker: Asker, request: Request, work: Coroutine[Any, Any, Answer], send: Send) -> None:
         try:
             ok, fds = await work
         except (MultikernelError, OSError, ValueError) as error:
@@ -54,8 +69,15 @@ class Answers:
                 close_all(fds)
         finally:
             request.close()
-            if done is not None:
-                done()
+            asker.busy -= 1
+
+
+def _too_many() -> MultikernelError:
+    return MultikernelError(
+        f"{MOST_REQUESTS} requests of this process are not answered yet, and the host takes no more of them: most will "
+        "wait for an instance to end. Let some come back first.",
+        limit=MOST_REQUESTS,
+    )
 
 
 def _as_ours(error: Exception) -> Exception:

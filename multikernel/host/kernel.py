@@ -22,7 +22,7 @@ from multikernel.host.orphans import Orphans
 from multikernel.host.placement import Placement
 from multikernel.host.registry import Registry
 from multikernel.host.request import Request
-from multikernel.host.server import Server, begun, done
+from multikernel.host.server import Server
 from multikernel.host.takeover import TakeOver
 from multikernel.image.signature import Trust
 from multikernel.kernel import process
@@ -342,12 +342,9 @@ class HostKernel:
             self.registry.publish(instance)
             return answer
 
-        begun(run)
-        self.server.answers.begin(request, give(), run.push, lambda: done(run))
+        self.server.answers.begin(run, request, give(), run.push)
 
     def _connect(self, instance: Instance, run: Incarnation, request: Request) -> None:
         """An instance asks for a link to another."""
-        begun(run)
-        self.server.answers.begin(
-            request, self.broker.serve(run.party(instance.name), request), run.push, lambda: done(run)
-        )
+        work = self.broker.serve(run.party(instance.name), request)
+        self.server.answers.begin(run, request, work, run.push)

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from multikernel.host.incarnation import Incarnation
     from multikernel.host.kernel import HostKernel
-
-MOST_REQUESTS = 256
-"""Requests of one client, or instance, that are worked on at a time; while there are as many, no more are taken."""
 
 _IDS = 256  # ids of clients that are reserved at a time
 _BREATH = 0.1  # seconds without accepting, after the system had no descriptor for a client
@@ -121,26 +117,11 @@ class Server:
             close_all(fds)
             self._host.links.told(client.party(), document)
             return
-        begun(client)
         request = Request(document, fds)
-        self.answers.begin(request, self._do(client, request), client.wire.send, lambda: done(client))
+        self.answers.begin(client, request, self._do(client, request), client.wire.send)
 
     async def _do(self, client: Client, request: Request) -> Answer:
         verb = verbs.VERBS.get(request.verb)
         if verb is None:
             raise MultikernelError(f"there is no verb {request.verb!r}, but {', '.join(verbs.VERBS)}")
         return await verb(self._host, client, request)
-
-
-def begun(asker: Client | Incarnation) -> None:
-    """One of its requests is worked on. Nothing more is taken from one that has too many."""
-    asker.busy += 1
-    if asker.busy == MOST_REQUESTS:
-        asker.wire.pause()
-
-
-def done(asker: Client | Incarnation) -> None:
-    """One of its requests is answered."""
-    asker.busy -= 1
-    if asker.busy == MOST_REQUESTS - 1:
-        asker.wire.resume()

@@ -33,9 +33,9 @@ one of that name and, unless it is null, of that id. `+ [...]` are descriptors.
     shutdown  {"timeout": s}                                 -> {}
                   halts the instances, kills what has not halted in time; the end of file comes when all is gone
     adopt     an instance's, see `multikernel.kernel.protocol`
-    census    {}                                             -> {"descriptors", "objects", "threads", "zygote"}
-                  what the host itself holds: open descriptors, mapped memory objects, threads; and
-                  the pid of its zygote, 0 while none is up
+    census    {}                                             -> {"descriptors", "objects", "threads", "zygote", ...}
+                  what the host itself holds: open descriptors, mapped memory objects, threads; the pid of its zygote, 0
+                  while none is up; and as "requests" how many of this client it has not answered yet
     seen      {"instance": id}                               not answered: the last push about it was taken
     unlink    {"link": l}                                    not answered: the client has closed a link
     facing    {"link": l, "epoch": e}                        not answered: which incarnation of the peer it has to do
@@ -227,9 +227,9 @@ async def adopt(host: HostKernel, client: Client, request: Request) -> Answer:
     return await host.takeover.adopt(client, request)
 
 
-async def census(host: HostKernel, _client: Client, _request: Request) -> Answer:
-    """Say what the host holds."""
-    return {**_holdings(), "zygote": host.nursery.pid if host.nursery.is_up else 0}, []
+async def census(host: HostKernel, client: Client, _request: Request) -> Answer:
+    """Say what the host holds; and how many requests of the client it has not answered, this one among them."""
+    return {**_holdings(), "zygote": host.nursery.pid if host.nursery.is_up else 0, "requests": client.busy}, []
 
 
 VERBS: dict[str, Verb] = {

@@ -14,7 +14,7 @@ from multikernel.shm.channel import Channel, Document, ProtocolError, close_all
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-MOST_QUEUED = 1024
+MOST_QUEUED = 2048
 """Documents that wait for a peer to read. One that lets more pile up does not read any more: it is dropped."""
 
 _TURN = 16  # documents taken from one peer before the others have theirs
@@ -72,16 +72,6 @@ class Wire:
     def queued(self) -> int:
         """How many documents wait for the peer to read."""
         return len(self._queue)
-
-    def pause(self) -> None:
-        """Take nothing more from the peer until `resume`."""
-        if not self.closed:
-            self._loop.remove_reader(self.channel)
-
-    def resume(self) -> None:
-        """Take documents again."""
-        if not self.closed:
-            self._loop.add_reader(self.channel, self._on_readable)
 
     def take_rest(self) -> None:
         """Take all that is there now, without limit: for a peer that has ended and adds nothing any more."""

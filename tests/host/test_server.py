@@ -14,7 +14,6 @@ from multikernel.errors import Closed, MultikernelError, StateError, from_wire
 from multikernel.host import address
 from multikernel.host.client import check_user
 from multikernel.host.rundir import RunDir
-from multikernel.host.server import MOST_REQUESTS
 from multikernel.image import read
 from multikernel.kernel.protocol import PROTOCOL
 from multikernel.shm.channel import MAX_DESCRIPTORS, MAX_DOCUMENT, Channel
@@ -158,19 +157,6 @@ def test_handle_of_a_deleted_instance_does_not_reach_its_successor_of_the_same_n
     answer = ask(channel, {"verb": "delete", "id": 1, "name": "web", "instance": 5})
     assert answer["failed"]["error"] == "NotFound"
     assert list(machine) == ["web"]
-
-
-def test_client_with_ten_thousand_requests_under_way_is_answered_and_holds_up_nobody(machine, channel):
-    requests, answered = 10_000, set()
-    sent = 0
-    while len(answered) < requests:
-        while sent < requests and channel.send({"verb": "census", "id": sent}, wait=False):
-            sent += 1
-        if sent % (10 * MOST_REQUESTS) == 0:
-            assert_serves(machine)
-        while (received := channel.receive(timeout=0)) is not None:
-            answered.add(received[0]["answer"])
-    assert answered == set(range(requests))
 
 
 def test_client_that_asks_and_never_reads_holds_up_nobody(machine, channel):

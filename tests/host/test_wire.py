@@ -117,18 +117,6 @@ def test_peer_that_sends_what_is_no_document_is_lost_with_the_reason():
     in_loop(body)
 
 
-def test_paused_wire_takes_nothing_until_it_is_resumed():
-    async def body(side):
-        side.wire.pause()
-        side.other.send({"number": 1})
-        await asyncio.to_thread(os.getpid)  # the loop has gone round meanwhile
-        assert side.received.empty()
-        side.wire.resume()
-        assert (await side.received.get())[0] == {"number": 1}
-
-    in_loop(body)
-
-
 def test_document_that_is_too_large_is_refused_and_the_wire_goes_on():
     async def body(side):
         with pytest.raises(MessageTooLarge):
