@@ -25,6 +25,7 @@ from multikernel.errors import Closed, NotFound
 from multikernel.host import preload as preloading
 from multikernel.host import rundir
 from multikernel.host.policy import Policy, Restart
+from multikernel.kernel import process
 from multikernel.resources import memory as system_memory
 from multikernel.resources import topology
 from multikernel.resources.names import check_name
@@ -78,7 +79,7 @@ class Machine:
         ResourceError: the name is taken or against the rule, or cpus are not there or not this process's.
         ValueError, TypeError: cpus, memory, keys or names of modules that are none.
         Unsupported: `verify`, and the library for it is missing.
-        MultikernelError: the host did not start, and what it said.
+        MultikernelError: the host did not start, and what it said; or an image makes it while it is imported.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Machine:
         verify: str | os.PathLike[str] | None = None,
         preload: str | Iterable[str] = (),
     ) -> None:
+        process.check_imports_nothing()
         chosen = topology.allowed() if cpus is None else topology.check_usable(parse_cpus(cpus))
         budget = system_memory.available() if memory is None else parse_size(memory)
         if name is None:

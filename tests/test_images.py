@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipapp
 from collections.abc import Iterator
 
@@ -62,6 +64,24 @@ def test_main_that_only_the_boot_shows_to_be_missing_fails_the_boot(machine, tmp
     with pytest.raises(mk.BootError, match="no function 'main'"):
         web.boot()
     assert web.state == "failed"
+
+
+def test_script_that_makes_a_machine_whenever_it_is_imported_is_told_so_and_makes_one(tmp_path):
+    """Else its instance would make another, with an instance that makes another, and so on."""
+    (tmp_path / "program.py").write_text(
+        "import multikernel as mk\n"
+        "def serve(kernel): pass\n"
+        "with mk.Machine(memory='64M') as machine:\n"
+        "    web = machine.create('web')\n"
+        "    web.load(serve)\n"
+        "    web.boot()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 1
+    assert 'belongs under `if __name__ == "__main__":`' in ran.stderr
+    assert "BootError" in ran.stderr
 
 
 def test_image_larger_than_the_pool_is_refused_and_the_error_says_that_no_instance_will_do(tmp_path):

@@ -95,7 +95,8 @@ def _boot_and_run(
         if manifest.takes_over:
             kernel.take_over()
         image = Image.from_description(dict(manifest.image), given.image)
-        main = load.enter(image)
+        with process.importing(image.name):
+            main = load.enter(image)
         if protocol.INSTANCES not in extras:  # else a new host may need it
             image.close()
         status.phase("imported")

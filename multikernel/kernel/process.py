@@ -9,12 +9,38 @@ import signal
 from typing import TYPE_CHECKING
 
 from multikernel._core import failure, lib
+from multikernel.errors import MultikernelError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 THREAD_POOLS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that say how many threads a library starts."""
+
+_imports: list[str] = []  # the image that this process imports right now
+
+
+@contextlib.contextmanager
+def importing(name: str) -> Iterator[None]:
+    """A block in which this process is an instance that imports its image, called `name`."""
+    _imports.append(name)
+    try:
+        yield
+    finally:
+        _imports.pop()
+
+
+def check_imports_nothing() -> None:
+    """Refuse to make a machine while an image is imported: its instance would import that again, and so on.
+
+    Raises:
+        MultikernelError: a script makes one that is not meant to be run when it is imported.
+    """
+    if _imports:
+        raise MultikernelError(
+            f"{_imports[-1]!r} makes a machine while an instance imports it as its image. What a program does when it "
+            'is run as one belongs under `if __name__ == "__main__":`.'
+        )
 
 
 def die_with(parent: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import PATIENCE
+from tests.eventually import PATIENCE
 
 ASKS = """
 import json, math
