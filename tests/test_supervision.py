@@ -234,10 +234,10 @@ def test_restart_that_is_due_is_taken_back_by_every_other_step(web, tmp_path):
 
 
 def test_load_that_is_refused_leaves_the_restart_due(web, tmp_path):
-    it = web(DIES, restart=LATER)
+    it = web(DIES, restart=LATER, memory="1M")
     it.boot()
     it.wait(timeout=PATIENCE)
-    (tmp_path / "large.py").write_text("#" * (65 << 20) + "\ndef main(kernel): pass\n")
+    (tmp_path / "large.py").write_text("#" * (2 << 20) + "\ndef main(kernel): pass\n")
     with pytest.raises((mk.ResourceError, mk.ImageError)):
         it.load(str(tmp_path / "large.py"))
     assert supervised(it).restart_at_ns

@@ -17,6 +17,7 @@ import pytest
 
 import multikernel as mk
 from multikernel.cli import describe
+from multikernel.client import membership
 from tests.eventually import PATIENCE, until
 
 Cli = Callable[..., Any]
@@ -51,15 +52,15 @@ def main(kernel):
 
 
 @pytest.fixture
-def machine(program, cpus, directory) -> Iterator[str]:
+def machine(cli, cpus, directory) -> Iterator[str]:
     """A persistent machine called `default`, with an image in the directory of the commands."""
     (directory / "echo.py").write_text(ECHO)
     (directory / "deaf.py").write_text(DEAF)
-    program("init", "--cpus", ",".join(map(str, cpus)), "--memory", "256M")
+    cli("init", "--cpus", ",".join(map(str, cpus)), "--memory", "256M")
     try:
         yield "default"
     finally:
-        program("shutdown")
+        cli("shutdown")
 
 
 @pytest.fixture
@@ -772,9 +773,9 @@ def test_a_run_that_cannot_start_leaves_no_instance(cli, machine, directory):
     assert cli("show", "--json").document["instances"] == []
 
 
-@pytest.mark.slow
-def test_a_machine_that_answers_no_more_is_7(cli, machine):
+def test_a_machine_that_answers_no_more_is_7(cli, machine, monkeypatch):
     """Whoever joins needs the host; a stopped one is not waited for without limit."""
+    monkeypatch.setattr(membership, "_JOINS_WITHIN", 0.5)  # of ten seconds
     pid = cli("show", "--json").document["host"]["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:

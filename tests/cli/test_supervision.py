@@ -27,15 +27,15 @@ def main(kernel):
 
 
 @pytest.fixture
-def machine(program, directory) -> Iterator[mk.Machine]:
+def machine(cli, directory) -> Iterator[mk.Machine]:
     """A persistent machine, as a program sees it that has joined."""
     (directory / "serves.py").write_text(SERVES)
-    program("init", "--memory", "256M")
+    cli("init", "--memory", "256M")
     try:
         with mk.Machine.attach() as joined:
             yield joined
     finally:
-        program("shutdown")
+        cli("shutdown")
 
 
 def die(machine: mk.Machine, name: str) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.eventually import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path("/sys/fs/cgroup")
-PATIENCE = 20.0  # seconds for the last process to leave it
 
 
 class Group:

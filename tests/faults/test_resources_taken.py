@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 from .cgroups import group
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from .cgroups import Group
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 ECHO = str(Path(__file__).parent.parent / "images" / "echo.py")
 LIMIT = 160 << 20  # of which a machine with two instances that do nothing takes a third
 

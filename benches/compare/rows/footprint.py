@@ -25,6 +25,7 @@ from multikernel.tools.bench.instances import starting_seconds
 from multikernel.tools.bench.sides import Cpus, Run, Tally, Work, measured
 
 MANY = 64
+FEW = 3  # where no time is to be spent on it
 ECHO = Path(__file__).parents[3] / "examples/native/echo.c"
 _REPLY = 30.0  # seconds
 
@@ -116,11 +117,11 @@ def private_bytes(pid: int) -> int:
 
 
 @contextmanager
-def instances(image: str) -> Iterator[list[int]]:
+def instances(many: int, image: str) -> Iterator[list[int]]:
     """So many instances, each linked to this program, which has had a reply of each."""
     with mk.Machine(memory="1G") as machine, ExitStack() as opened:
         pids = []
-        for number in range(MANY):
+        for number in range(many):
             # With `core` a process of the same user may look at what memory it has.
             made = machine.create(f"i{number}", memory="8M", exclusive=False, core=True)
             made.load(image)
@@ -137,11 +138,11 @@ def _answer(connection: Any) -> None:
 
 
 @contextmanager
-def workers(method: str) -> Iterator[list[int]]:
+def workers(many: int, method: str) -> Iterator[list[int]]:
     """So many processes of multiprocessing, each with a Pipe to this one, which has had a reply of each."""
     context: Any = multiprocessing.get_context(method)
     made = []
-    for _ in range(MANY):
+    for _ in range(many):
         here, there = context.Pipe()
         process = context.Process(target=_answer, args=(there,), daemon=True)
         process.start()
@@ -164,19 +165,20 @@ def each(running: AbstractContextManager[list[int]]) -> float:
         return mean(map(private_bytes, pids)) / 1024
 
 
-def memory(_cpus: Cpus, _effort: Effort, _peers: Peers) -> Iterator[Count]:
+def memory(_cpus: Cpus, effort: Effort, _peers: Peers) -> Iterator[Count]:
     """I8."""
     own = "private memory of each, KiB"
+    many = MANY if effort.seconds else FEW
     with native_echo() as program:
-        python, native = each(instances(f"{images.__file__}:echo")), each(instances(program))
+        python, native = each(instances(many, f"{images.__file__}:echo")), each(instances(many, program))
     methods: dict[str, Callable[[], AbstractContextManager[list[int]]]] = {
-        method: partial(workers, method) for method in ("forkserver", "spawn")
+        method: partial(workers, many, method) for method in ("forkserver", "spawn")
     }
     theirs = {method: each(running()) for method, running in methods.items()}
-    yield Count(f"{MANY} instances, Python", own, python)
-    yield Count(f"{MANY} instances, native", own, native, most=1024)
+    yield Count(f"{many} instances, Python", own, python)
+    yield Count(f"{many} instances, native", own, native, most=1024)
     for method, memory_ in theirs.items():
-        yield Count(f"{MANY} multiprocessing workers, {method}", own, memory_)
+        yield Count(f"{many} multiprocessing workers, {method}", own, memory_)
         yield Count(f"an instance in Python over a worker, {method}", "ratio of these", python / memory_, most=0.5)
 
 
