@@ -94,7 +94,7 @@ class Membership:
     @classmethod
     def join(cls, owner: object, name: str) -> Self:
         """Join a running machine. Raises as `Machine.attach` does."""
-        joined = cls(owner, name, *_join(name))
+        joined = cls(owner, name, *_join(name, _JOINS_WITHIN))
         try:
             joined._watch()
         except BaseException:
@@ -247,7 +247,7 @@ class Membership:
             if not self._lasting:
                 raise gone
             try:
-                joined = _join(self.name)
+                joined = _join(self.name, launch.STARTS_WITHIN)
             except NotFound:
                 raise gone from None
             self._renew(*joined)
@@ -362,17 +362,20 @@ class Membership:
             self._connection.tell({"verb": "seen", "instance": number})
 
 
-def _join(name: str) -> tuple[Channel, dict[str, Any], int, HostProcess | None]:
+def _join(name: str, within: float) -> tuple[Channel, dict[str, Any], int, HostProcess | None]:
     """Join the host of a machine, or start the next one of a machine that has lost it: what a `Membership` is made of.
+
+    `within` is seconds for a host to listen: one that its zygote has just started takes as long as any other.
 
     Raises:
         NotFound: no such machine.
         Timeout: its host does not let us in, or does not answer.
     """
-    deadline = time.monotonic() + _JOINS_WITHIN
+    deadline = time.monotonic() + within
     while True:
         try:
-            return *_introduce(address.connect(RunDir(name))), None
+            listening = address.connect(RunDir(name), timeout=max(0.0, deadline - time.monotonic()))
+            return *_introduce(listening), None
         except Closed:  # it was killed when we came
             if time.monotonic() >= deadline:
                 raise

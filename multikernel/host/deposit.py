@@ -67,7 +67,10 @@ class Deposit:
         """There is another zygote, which has no descriptors yet."""
         self._handed.clear()
         for instance in instances:
-            self._hand(instance)
+            try:
+                self._hand(instance)
+            except OSError as error:
+                log.write(f"{instance.name}: what it has is not kept for another host: {error}")
 
     def hold(self, key: str, document: Document, fds: Sequence[int]) -> None:
         """Have the zygote hold what is no instance, in place of what it held by that key. Never fails, but says so."""

@@ -24,6 +24,8 @@ STARTS_WITHIN = 30.0
 """Seconds that a zygote may take to be up."""
 
 _ENDS_WITHIN = 5.0  # seconds, after its instances are gone
+_MOST_QUEUED = 1 << 16  # documents that wait for it: while it starts, all that it is to keep
+_ON_THEIR_WAY = 1 << 24  # bytes of them that are its own already, and are not lost with us; or what the system allows
 _LONGEST_PAUSE = 5.0  # seconds between two zygotes that did not start
 
 
@@ -131,7 +133,8 @@ class Nursery:
             self._pidfd = os.pidfd_open(self.pid)
         if _is_at_its_end(channel):  # then that pid, if there is such a process, may be another's
             self._let_go()
-        return Wire(channel, self._receive, self._on_lost)
+        channel.widen(_ON_THEIR_WAY)
+        return Wire(channel, self._receive, self._on_lost, _MOST_QUEUED)
 
     def _let_go(self) -> None:
         if self._pidfd >= 0:

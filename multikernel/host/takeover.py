@@ -170,6 +170,7 @@ class TakeOver:
         """Take over links and named memory: those of who is there, or is to come."""
         there = {instance.id: instance for instance in self._registry.instances.values()}
         held, self._held = self._held, {}
+        remember: dict[int, Instance] = {}
         for key, (document, fds) in held.items():
             if key.startswith("link:"):
                 self._links.restore(document, fds, there.get)
@@ -177,9 +178,11 @@ class TakeOver:
             instance = there.get(document["instance"])
             if instance is not None and (instance.run is not None or instance.due):
                 instance.named.restore(document["name"], document["size"], fds[0])
-                self._registry.publish(instance)
+                remember[instance.id] = instance
             else:
                 close_all(fds)
+        for instance in remember.values():
+            self._registry.publish(instance)
 
     def take_memories(self, instance: Instance, request: Request) -> None:
         """Its named memories, where nobody else has them by now."""

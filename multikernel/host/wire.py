@@ -28,6 +28,7 @@ class Wire:
         receive: called with each document and its descriptors, which are then the callee's to close.
         lost: called once, when the other side is gone, sends what nobody may send, or does not read; with the reason,
             None for the first. The wire is closed by then. Not called after `close`.
+        most: documents that may wait for it to read.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class Wire:
         channel: Channel,
         receive: Callable[[Document, list[int]], None],
         lost: Callable[[Exception | None], None],
+        most: int = MOST_QUEUED,
     ) -> None:
         self.channel = channel
+        self._most = most
         self.closed = False
         self._receive = receive
         self._lost = lost
@@ -108,7 +111,7 @@ class Wire:
         return True
 
     def _queue_up(self, document: Document, fds: Sequence[int]) -> None:
-        if len(self._queue) >= MOST_QUEUED:
+        if len(self._queue) >= self._most:
             self._lose(Closed(f"the other side has not read its last {len(self._queue)} documents"))
             return
         copies: list[int] = []

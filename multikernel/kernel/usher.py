@@ -132,9 +132,9 @@ class Usher:
         with Channel(sock) as channel:
             try:
                 self._go(channel)
-            except Closed:  # that host was killed, too
+            except (Closed, OSError):  # that host was killed, too; or the system has no descriptors for this just now
                 return False
-            except (MultikernelError, OSError) as error:
+            except MultikernelError as error:
                 self._end(str(error))
         return True
 

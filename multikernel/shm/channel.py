@@ -165,6 +165,10 @@ class Channel:
             else:
                 return _unpack(*packet[:3])
 
+    def widen(self, size: int) -> None:
+        """Let so many bytes be on their way from here, unread, or as many as the system allows: for `send`."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
     def peer(self) -> tuple[int, int, int]:
         """The pid, uid and gid of the process that connected, listened, or made the pair, as the kernel saw it then."""
         pid, uid, gid = _UCRED.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
