@@ -121,11 +121,17 @@ def a_life(machine: mk.Machine, web: mk.Instance) -> bool:
 
 
 def anew(machine: mk.Machine) -> mk.Instance:
-    """Whatever has become of it, there is a new one in its place: the report of one that has failed is gone, too."""
-    if "web" in list(machine):
-        if machine["web"].state == "active":
-            machine["web"].halt(timeout=PATIENCE)
-        machine.delete("web")
+    """Whatever has become of it, there is a new one in its place: the report of one that has failed is gone, too.
+
+    A boot of which the program could not take the answer goes on meanwhile.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while "web" in list(machine):
+        assert time.monotonic() < deadline
+        with contextlib.suppress(mk.StateError):
+            machine["web"].kill()
+        with contextlib.suppress(mk.StateError):
+            machine.delete("web")
     return machine.create("web", memory="32M", exclusive=False)
 
 
