@@ -48,15 +48,15 @@ class Client:
         self._unseen: set[int] = set()
         self._stale: dict[int, Instance] = {}
         loop = asyncio.get_running_loop()
+
+        def gone(why: Exception | None) -> None:
+            # In a turn of its own: who finds it gone is telling it something, and others after it.
+            loop.call_soon(lost, self, why)
+
         try:
             self.pid = channel.peer()[0]
             self.pidfd = os.pidfd_open(self.pid)
-            self.wire = Wire(
-                channel,
-                lambda document, fds: receive(self, document, fds),
-                # In a turn of its own: who finds it gone is telling it something, and others after it.
-                lambda why: loop.call_soon(lost, self, why),
-            )
+            self.wire = Wire(channel, lambda document, fds: receive(self, document, fds), gone)
         except BaseException:
             channel.close()
             raise
