@@ -13,6 +13,7 @@ import pytest
 
 import multikernel as mk
 from tests.eventually import PATIENCE, until
+from tests.shm.idle import check_idle, wait_until_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,33 +155,13 @@ def test_parked_one_is_alive_and_is_not_disturbed(web, machine):
     it = web("dump", watchdog=0.25)
     with machine.connect("web", timeout=PATIENCE) as link:
         link.request(b"", timeout=PATIENCE)
-        wait_until_parked(it)
-        before = switches(it)
-        pass_time(0.6)
-        assert (it.state, is_hung(it), switches(it)) == ("active", False, before)
-
-
-def switches(web: mk.Instance) -> list[str]:
-    """How often each thread of it has been put to sleep, by the system."""
-    return [
-        line
-        for task in sorted(Path(f"/proc/{web.pid}/task").iterdir())
-        for line in (task / "status").read_text().splitlines()
-        if "ctxt_switches" in line
-    ]
-
-
-def wait_until_parked(web: mk.Instance) -> None:
-    """Until its loop sleeps without a limit: its first sleep is one of 10 ms."""
-    last: list[str] = []
-    while (now := switches(web)) != last:
-        last = now
-        pass_time(0.1)
+        check_idle(it.pid, 0.6)
+        assert (it.state, is_hung(it)) == ("active", False)
 
 
 def test_parked_one_that_is_stopped_is_left_alone_while_nothing_waits_for_it(web):
     it = web("dump", watchdog=0.25)
-    wait_until_parked(it)
+    wait_until_idle(it.pid)
     os.kill(it.pid, signal.SIGSTOP)
     pass_time(0.6)
     assert (it.state, is_hung(it)) == ("active", False)
