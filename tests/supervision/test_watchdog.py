@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import multikernel as mk
 from tests.eventually import PATIENCE, until
 from tests.shm.idle import check_idle, wait_until_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import multikernel as mk
 
 WATCHDOG = 0.5  # seconds: long beside a busy machine's hiccups where nothing may be taken for hung
 
@@ -50,30 +51,17 @@ IMAGE = """
 """
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[mk.Machine]:
-    with mk.Machine(memory="1G") as machine:
-        yield machine
-
-
 @pytest.fixture
-def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instance]]:
+def web(create: Callable[..., mk.Instance], load: Callable[..., None]) -> Callable[..., mk.Instance]:
     """Makes an instance called web, active, that hangs as it is told to."""
 
     def make(on_hang: str = "report", watchdog: float = WATCHDOG, **policy: object) -> mk.Instance:
-        web = machine.create("web", watchdog=watchdog, on_hang=on_hang, **policy)
-        (tmp_path / "image.py").write_text(textwrap.dedent(IMAGE))
-        web.load(str(tmp_path / "image.py"))
+        web = create(watchdog=watchdog, on_hang=on_hang, **policy)
+        load(web, IMAGE)
         web.boot(until="ready")
         return web
 
-    yield make
-    web = machine["web"]
-    try:
-        web.kill()
-    except mk.StateError:
-        pass  # it has ended
-    web.delete()
+    return make
 
 
 def is_hung(web: mk.Instance) -> bool:
