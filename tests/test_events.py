@@ -76,7 +76,7 @@ def test_life_of_an_instance_is_told_step_by_step(machine, web):
 
 
 def test_hung_one_is_told_and_so_is_that_it_goes_on(machine, web):
-    it = web(watchdog=0.1)
+    it = web(watchdog=0.5)
     it.boot(until="ready")
     with machine.connect("web", timeout=PATIENCE) as link, machine.events() as events:
         os.kill(it.pid, signal.SIGSTOP)

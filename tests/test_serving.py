@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 from tests.shm.idle import check_idle
 
 IMAGES = Path(__file__).parent / "images"
@@ -26,7 +27,7 @@ def test_a_client_that_leaves_before_its_answers_ends_nothing() -> None:
             for _ in range(20):
                 with machine.connect("echo", capacity="4K") as leaves:
                     leaves.send_many([b"x" * 100] * 20)
-                assert other.request(b"still there?", timeout=20).payload == b"still there?"
+                assert other.request(b"still there?", timeout=PATIENCE).payload == b"still there?"
         assert echo.state == "active"
         assert echo.halt().reason == "halted"
 
@@ -37,7 +38,7 @@ def test_the_view_counts_the_interrupts_that_were_raised_and_none_of_the_hosts()
         boot_echo(machine)
         with machine.connect("echo", capacity="64K") as link:
             link.ipi(7)
-            link.request(b"", timeout=20)
+            link.request(b"", timeout=PATIENCE)
             assert "\nIpisReceived:\t1\n" in machine.proc["instances/echo/status"]
             assert machine.proc["interrupts"].splitlines()[-1].split()[:2] == ["TOT:", "1"]
 
@@ -48,7 +49,7 @@ def test_a_link_of_a_machine_that_was_closed_raises_closed() -> None:
         boot_echo(machine)
         link = machine.connect("echo", capacity="64K")
     try:
-        link.request(b"anybody?", timeout=20)
+        link.request(b"anybody?", timeout=PATIENCE)
     except mk.Closed:
         pass
     else:
@@ -66,14 +67,14 @@ def test_an_instance_that_waits_for_several_links_serves_its_host_meanwhile() ->
         gather = machine.create("gather", memory="32M", exclusive=False)
         gather.load(f"{IMAGES / 'gather.py'}:main")
         gather.boot()
-        with machine.connect("gather", capacity="64K", timeout=20) as link:
+        with machine.connect("gather", capacity="64K", timeout=PATIENCE) as link:
             for number in range(20):
-                assert link.request(b"%d" % number, timeout=20).payload == b"%d,%d" % (number, number)
+                assert link.request(b"%d" % number, timeout=PATIENCE).payload == b"%d,%d" % (number, number)
             link.send(b"silence")
             for _ in range(3):
-                machine.connect("gather", capacity="64K", timeout=20).close()
+                machine.connect("gather", capacity="64K", timeout=PATIENCE).close()
             machine["two"].halt()
-            assert link.recv(timeout=20).payload == b"two"
+            assert link.recv(timeout=PATIENCE).payload == b"two"
         assert gather.state == "active"
         assert gather.halt().reason == "halted"
 
@@ -85,8 +86,8 @@ def test_an_instance_that_waits_for_messages_does_nothing_at_all() -> None:
         assert echo.pid is not None
         check_idle(echo.pid)
         with machine.connect("echo", capacity="64K") as link:
-            assert link.request(b"x", timeout=20).payload == b"x"
+            assert link.request(b"x", timeout=PATIENCE).payload == b"x"
             link.ipi(3)
             check_idle(echo.pid)
             check_idle(machine.pid)
-            assert link.request(b"x", timeout=20).payload == b"x"
+            assert link.request(b"x", timeout=PATIENCE).payload == b"x"

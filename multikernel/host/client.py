@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from typing import TYPE_CHECKING
@@ -46,10 +47,16 @@ class Client:
         """Requests that are being worked on."""
         self._unseen: set[int] = set()
         self._stale: dict[int, Instance] = {}
+        loop = asyncio.get_running_loop()
+
+        def gone(why: Exception | None) -> None:
+            # In a turn of its own: who finds it gone is telling it something, and others after it.
+            loop.call_soon(lost, self, why)
+
         try:
             self.pid = channel.peer()[0]
             self.pidfd = os.pidfd_open(self.pid)
-            self.wire = Wire(channel, lambda document, fds: receive(self, document, fds), lambda why: lost(self, why))
+            self.wire = Wire(channel, lambda document, fds: receive(self, document, fds), gone)
         except BaseException:
             channel.close()
             raise

@@ -104,8 +104,8 @@ class Server:
         if reason is not None:
             log.write(f"dropped client {client.id} (pid {client.pid}): {reason}")
         client.close()
-        self.clients.pop(client.id, None)
-        self._left(client)
+        if self.clients.pop(client.id, None) is not None:  # else all were closed meanwhile
+            self._left(client)
 
     def _receive(self, client: Client, document: Document, fds: list[int]) -> None:
         if document.get("verb") == "seen":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from multikernel.host.rundir import RunDir
 from multikernel.image import read
 from multikernel.kernel.protocol import PROTOCOL
 from multikernel.shm.channel import MAX_DESCRIPTORS, MAX_DOCUMENT, Channel
-from tests.eventually import PATIENCE
+from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,25 @@ def assert_serves(machine: mk.Machine) -> None:
 def holdings(machine: mk.Machine) -> dict[str, int]:
     """What the host holds open, once it has done what was asked of it before."""
     return machine._membership.request("census", {})
+
+
+def test_clients_that_leave_as_an_instance_ends_keep_nobody_from_being_told(machine, tmp_path):
+    """The host finds them gone when it tells them of the end, and has others to tell, and a restart to plan."""
+    (tmp_path / "image.py").write_text("def main(kernel):\n    for message in kernel.messages(): pass\n")
+    web = machine.create("web", restart=mk.Restart("always", delay=0.0))
+    web.load(f"{tmp_path}/image.py")
+    web.boot(until="ready")
+    for epoch in range(1, 4):
+        leaving = [mk.Machine.attach(machine.name) for _ in range(3)]
+        pid = web.pid
+        os.kill(machine.pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: not os.path.exists(f"/proc/{pid}"))  # the zygote has taken it, and tells its host
+        for each in leaving:
+            each.close()
+        os.kill(machine.pid, signal.SIGCONT)
+        until(lambda epoch=epoch: (web.state, web.epoch) == ("active", epoch + 1))
+    assert RunDir(machine.name).log_path.read_text() == ""
 
 
 def test_other_user_is_refused():

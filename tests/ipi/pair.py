@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from multikernel.ipi.half import LinkHalf
@@ -71,3 +72,20 @@ def echo(link: mk.Link, words: Words) -> None:
     """Replies to every message with what it brought."""
     for message in link:
         message.reply(message.payload, type=message.type, subtype=message.subtype)
+
+
+@dataclass
+class Tally:
+    """Counts what handlers were told."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+    calls: list[tuple[int, int]] = field(default_factory=list)
+
+    def __call__(self, vector: int, count: int) -> None:
+        self.calls.append((vector, count))
+        self.counts[vector] = self.counts.get(vector, 0) + count
+
+    def on(self, link: mk.Link, vectors: range = range(64)) -> Tally:
+        for vector in vectors:
+            link.on_ipi(vector, self)
+        return self

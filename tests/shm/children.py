@@ -8,12 +8,16 @@ import select
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from tests.eventually import PATIENCE, until
+
+if TYPE_CHECKING:
+    import multikernel as mk
 
 LIMIT = PATIENCE
 
@@ -110,6 +114,47 @@ def state(pid: int, thread: int | None = None) -> str:
     """As in ps: S sleeps, R runs, T is stopped, Z has ended."""
     with open(f"/proc/{pid}/task/{thread or pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0]
+
+
+class Thread(threading.Thread):
+    """One that hands its result or its error to `join`."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+        self.result: object = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self.work()
+        except BaseException as error:  # noqa: BLE001
+            self.error = error
+
+    def sleeps(self) -> None:
+        until(lambda: self.native_id is not None and state(os.getpid(), self.native_id) == "S")
+
+    def polls(self) -> bool:
+        """Whether it sleeps in poll(2): the long sleep, after the short one."""
+        if self.native_id is None or state(os.getpid(), self.native_id) != "S":
+            return False
+        with open(f"/proc/self/task/{self.native_id}/wchan") as file:
+            place = file.read()
+        return "poll" in place or place == "0"  # 0: this system does not say
+
+    def value(self) -> object:
+        self.join(LIMIT)
+        assert not self.is_alive()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def send_on(tx: mk.Sender) -> None:
+    """Until there is no room: a receiver that nobody ever claimed is noticed then."""
+    for _ in range(1000):
+        tx.send(b"x" * 100, timeout=LIMIT)
 
 
 def open_descriptors() -> set[str]:

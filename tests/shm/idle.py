@@ -24,8 +24,8 @@ def activity(pid: int) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def check_idle(pid: int) -> None:
-    """Once it has gone to sleep for long it stays so: no context switch, no cpu time."""
+def wait_until_idle(pid: int) -> dict[str, tuple[str, ...]]:
+    """Until it has gone to sleep for long; what it had done by then."""
     last: dict[str, tuple[str, ...]] = {}
 
     def settled() -> bool:
@@ -35,8 +35,14 @@ def check_idle(pid: int) -> None:
         return not_ended(pid, 0.05) and activity(pid) == last and all(state(pid, int(task)) == "S" for task in last)
 
     until(settled)
-    assert not_ended(pid, SECONDS)
-    assert activity(pid) == last
+    return last
+
+
+def check_idle(pid: int, seconds: float = SECONDS) -> None:
+    """Once it has gone to sleep for long it stays so: no context switch, no cpu time."""
+    before = wait_until_idle(pid)
+    assert not_ended(pid, seconds)
+    assert activity(pid) == before
 
 
 def not_ended(pid: int, seconds: float) -> bool:

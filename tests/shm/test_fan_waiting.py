@@ -21,18 +21,6 @@ from .test_wait import wait_until_asleep
 
 
 @pytest.fixture
-def box() -> Iterator[mk.Mailbox]:
-    with mk.Mailbox(4096) as made:
-        yield made
-
-
-@pytest.fixture
-def rx(box):
-    with box.receiver() as end:
-        yield end
-
-
-@pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
     ends = os.pipe()
     yield ends

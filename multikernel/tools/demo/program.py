@@ -10,6 +10,7 @@ this program --- START, RESULT, an IPI ten times a second ---> reader
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 ASK_EVERY = 0.1
 """Seconds between two questions how far it is."""
 
+_KNOWN_WITHIN = 10.0  # seconds
 _MEMORY = 64 * 1024 * 1024  # bytes of an instance, beside its link
 _SHOWN_LINES = 10  # of the console of an instance that failed
 
@@ -97,6 +99,8 @@ def _by_instances(directory: str, cpus: tuple[int, int], sources: list[Source]) 
             try:
                 result = _supervise(link, instances, directory, sources)
             except Closed:
+                with contextlib.suppress(MultikernelError):
+                    instances[-1].wait(timeout=_KNOWN_WITHIN)  # a host that is held up says later how it ended
                 _check(instances)
                 raise
         return Report(

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import multikernel as mk
 from tests.eventually import PATIENCE, until
+from tests.shm.idle import check_idle, wait_until_idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import multikernel as mk
 
 WATCHDOG = 0.5  # seconds: long beside a busy machine's hiccups where nothing may be taken for hung
 
@@ -49,30 +51,17 @@ IMAGE = """
 """
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[mk.Machine]:
-    with mk.Machine(memory="1G") as machine:
-        yield machine
-
-
 @pytest.fixture
-def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instance]]:
+def web(create: Callable[..., mk.Instance], load: Callable[..., None]) -> Callable[..., mk.Instance]:
     """Makes an instance called web, active, that hangs as it is told to."""
 
     def make(on_hang: str = "report", watchdog: float = WATCHDOG, **policy: object) -> mk.Instance:
-        web = machine.create("web", watchdog=watchdog, on_hang=on_hang, **policy)
-        (tmp_path / "image.py").write_text(textwrap.dedent(IMAGE))
-        web.load(str(tmp_path / "image.py"))
+        web = create(watchdog=watchdog, on_hang=on_hang, **policy)
+        load(web, IMAGE)
         web.boot(until="ready")
         return web
 
-    yield make
-    web = machine["web"]
-    try:
-        web.kill()
-    except mk.StateError:
-        pass  # it has ended
-    web.delete()
+    return make
 
 
 def is_hung(web: mk.Instance) -> bool:
@@ -154,33 +143,13 @@ def test_parked_one_is_alive_and_is_not_disturbed(web, machine):
     it = web("dump", watchdog=0.25)
     with machine.connect("web", timeout=PATIENCE) as link:
         link.request(b"", timeout=PATIENCE)
-        wait_until_parked(it)
-        before = switches(it)
-        pass_time(0.6)
-        assert (it.state, is_hung(it), switches(it)) == ("active", False, before)
-
-
-def switches(web: mk.Instance) -> list[str]:
-    """How often each thread of it has been put to sleep, by the system."""
-    return [
-        line
-        for task in sorted(Path(f"/proc/{web.pid}/task").iterdir())
-        for line in (task / "status").read_text().splitlines()
-        if "ctxt_switches" in line
-    ]
-
-
-def wait_until_parked(web: mk.Instance) -> None:
-    """Until its loop sleeps without a limit: its first sleep is one of 10 ms."""
-    last: list[str] = []
-    while (now := switches(web)) != last:
-        last = now
-        pass_time(0.1)
+        check_idle(it.pid, 0.6)
+        assert (it.state, is_hung(it)) == ("active", False)
 
 
 def test_parked_one_that_is_stopped_is_left_alone_while_nothing_waits_for_it(web):
     it = web("dump", watchdog=0.25)
-    wait_until_parked(it)
+    wait_until_idle(it.pid)
     os.kill(it.pid, signal.SIGSTOP)
     pass_time(0.6)
     assert (it.state, is_hung(it)) == ("active", False)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import textwrap
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +14,7 @@ from multikernel.host.policy import Policy
 from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
 
@@ -42,29 +40,16 @@ DIES_IN_BOOT = """
 """
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[mk.Machine]:
-    with mk.Machine(memory="1G") as machine:
-        yield machine
-
-
 @pytest.fixture
-def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instance]]:
+def web(create: Callable[..., mk.Instance], load: Callable[..., None]) -> Callable[..., mk.Instance]:
     """Makes an instance called web, with an image of that source."""
 
     def make(source: str, **policy: object) -> mk.Instance:
-        web = machine.create("web", **policy)
-        (tmp_path / "image.py").write_text(textwrap.dedent(source))
-        web.load(str(tmp_path / "image.py"))
+        web = create(**policy)
+        load(web, source)
         return web
 
-    yield make
-    web = machine["web"]
-    try:
-        web.kill()
-    except mk.StateError:
-        pass  # it does not run, and is not to
-    web.delete()
+    return make
 
 
 def ended(it: mk.Instance, epoch: int) -> mk.End:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +13,7 @@ import multikernel as mk
 from tests.eventually import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 DIES = """
@@ -48,34 +46,19 @@ FAILS = """
 """
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[mk.Machine]:
-    with mk.Machine(memory="1G") as machine:
-        yield machine
-
-
 @pytest.fixture
-def web(machine: mk.Machine, tmp_path: Path) -> Iterator[Callable[..., mk.Instance]]:
+def web(create: Callable[..., mk.Instance], load: Callable[..., None]) -> Callable[..., mk.Instance]:
     """Makes an instance called web that dies as it is told to, with a crash image of that source."""
 
     def make(crash_source: str, **policy: object) -> mk.Instance:
-        web = machine.create("web", **policy)
-        for name, source in (("image.py", DIES), ("crash.py", crash_source)):
-            (tmp_path / name).write_text(textwrap.dedent(source))
-        web.load(str(tmp_path / "crash.py"), cmdline="dump=here", panic=True)
+        web = create(**policy)
+        load(web, crash_source, "crash.py", cmdline="dump=here", panic=True)
         assert web.state == "ready"
-        web.load(str(tmp_path / "image.py"))
+        load(web, DIES)
         web.boot()
         return web
 
-    yield make
-    web = machine["web"]
-    try:
-        web.kill()
-    except mk.StateError:
-        pass  # it has ended
-    web.delete()
-    assert machine.proc.snapshot("kimages") == []
+    return make
 
 
 def tell(web: mk.Instance, what: bytes) -> None:
@@ -158,10 +141,9 @@ def test_crash_image_is_ended_by_who_wants_that_and_nothing_follows(web, end):
     assert (it.state, it.epoch, it.last_end.reason) == ("loaded", 2, "halted" if end == "halt" else "killed")
 
 
-def test_crash_image_may_be_loaded_while_the_instance_runs_and_is_replaced_by_the_next(web, machine, tmp_path):
+def test_crash_image_may_be_loaded_while_the_instance_runs_and_is_replaced_by_the_next(web, machine, load):
     it = web(FAILS)
-    (tmp_path / "other.py").write_text(textwrap.dedent(WATCHES))
-    it.load(str(tmp_path / "other.py"), panic=True)
+    load(it, WATCHES, "other.py", panic=True)
     assert it.state == "active"
     assert len(machine.proc.snapshot("kimages")) == 2
     tell(it, b"die")
