@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define HOST_SPEAKS_WITHIN_NS 1000000000u /* of a dead instance; then it is taken for gone */
-#define NEXT_HOST_WITHIN_NS 15000000000u  /* the same while another host is about to take over */
+#define NEXT_HOST_WITHIN_NS 60000000000u  /* the same while another host is about to take over */
 #define CLOSED_ONLY_NS 50000000u /* a peer that has closed the link and lives after that has closed this link only */
 #define LOOK_EVERY_NS 1000000    /* at the host's page: it rings nobody for what it writes there */
 
@@ -192,16 +192,23 @@ void mk_face_peers(struct mk_kernel *k)
 
 /* --- looking --------------------------------------------------------------------------------------------------------- */
 
+/* Nobody has the link who could go on with it: the host has given it up, or it was killed with its zygote. */
+static bool hung_up(const struct link *link)
+{
+	return link->rx->end.hung_up || link->tx->end.hung_up; /* known to who has looked */
+}
+
 static enum outlook outlook(const struct mk_kernel *k, const struct link *link, uint64_t gone)
 {
 	struct mk_instance_record record;
 	bool closed = mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED;       /* pairs with mk_end_close */
 	uint64_t waited = mk_now() - (gone > k->hosted_since ? gone : k->hosted_since); /* each host has its time */
 
-	if (waited >= (k->host ? HOST_SPEAKS_WITHIN_NS : NEXT_HOST_WITHIN_NS) || !read_record(k, link, &record))
+	if (waited >= (k->host || hung_up(link) ? HOST_SPEAKS_WITHIN_NS : NEXT_HOST_WITHIN_NS) ||
+	    !read_record(k, link, &record))
 		return OVER;
-	if (record.due || record.epoch != link->peer_epoch) /* hung up by the host as well: it has given the link up */
-		return link->rx->end.hung_up || closed ? OVER : DUE;
+	if (record.due || record.epoch != link->peer_epoch)
+		return hung_up(link) || closed ? OVER : DUE;
 	if (record.state != MK_STATE_ACTIVE && record.state != MK_STATE_STANDBY)
 		return OVER;
 	return closed && waited > CLOSED_ONLY_NS ? OVER : UNKNOWN;
@@ -227,7 +234,7 @@ bool mk_peer_goes_on(struct mk_kernel *k, struct link *link, bool wait)
 		mk_serve_host(k);
 	}
 	if (said == OVER ||
-	    (said == UNKNOWN && (link->rx->end.hung_up || mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED)))
+	    (said == UNKNOWN && (hung_up(link) || mk_load_acquire(link->rx->end.peer_state) == MK_END_CLOSED)))
 		return false;
 	mk_expect_peer(k, link);
 	return !link->closing;
@@ -242,7 +249,7 @@ void mk_peer_changed(struct mk_kernel *k, struct link *link, bool wait)
 	for (;;) {
 		mk_serve_host(k);
 		settle(k, link);
-		if (link->closing || link->rx->end.hung_up || !read_record(k, link, &record) ||
+		if (link->closing || hung_up(link) || !read_record(k, link, &record) ||
 		    record.epoch == link->peer_epoch)
 			return;
 		mk_expect_peer(k, link); /* whatever it was, it is not the one that we know */

@@ -35,8 +35,8 @@ T = TypeVar("T")
 HOST_SPEAKS_WITHIN = 1.0
 """Seconds that a link waits for the host to say what has become of a dead instance."""
 
-NEXT_HOST_WITHIN = 15.0
-"""The same, where the host was killed and another is about to take over."""
+NEXT_HOST_WITHIN = 60.0
+"""The same, where the host was killed and another is about to take over: it may take as long to start as any."""
 
 _CLOSED_ONLY = 0.05
 """Seconds after which a peer that closed the link and is still active is taken to live on."""
@@ -228,7 +228,7 @@ class Peer:
 
     @property
     def _hung_up(self) -> bool:
-        return bool(self._receiver.view().hung_up)
+        return any(end.view().hung_up for end in (self._receiver, self._sender))  # known to who has looked
 
     @property
     def _closed_here(self) -> bool:

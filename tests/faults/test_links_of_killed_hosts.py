@@ -86,6 +86,22 @@ def test_messages_that_wait_over_a_killed_host_and_a_restart_arrive_in_order(mac
         assert middle.epoch > 1
 
 
+def test_link_is_over_soon_when_nobody_is_left_who_could_go_on_with_it(machine):
+    """Host and zygote had what a successor needs, so none is waited for; a verb starts the next host."""
+    make(machine, "other")
+    web = make(machine, "web", restart=AT_ONCE)
+    with machine.connect("web") as link:
+        kill(*victims(machine, "both"), web.pid)
+        begin = time.monotonic()
+        with pytest.raises(mk.Closed):
+            link.recv(timeout=PATIENCE)
+        assert (
+            time.monotonic() - begin < 10.0
+        )  # a second, unless the system is loaded; a minute where a host is to come
+    with machine.connect("other", timeout=PATIENCE) as link:
+        assert link.request(b"epoch", timeout=PATIENCE).payload == b"1"
+
+
 @pytest.mark.parametrize("which", ["host", "both"])
 def test_named_memory_is_there_after_a_reboot_by_the_next_host(machine, tmp_path, which):
     """It is passed on by descriptor: the zygote had one, and the instance itself."""
