@@ -277,6 +277,7 @@ class KeptLinks:
         side = link.side(party_id)
         if side is None:
             return
+        _hide(link, side)
         side.party = None
         other = link.other(side)
         if other.party is None and other.epoch and not link.over:

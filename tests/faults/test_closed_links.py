@@ -1,0 +1,38 @@
+"""Links that an instance closes itself, while its peers stay: nobody holds anything of them any more."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+import multikernel as mk
+
+PATIENCE = 20.0  # seconds, for what takes some milliseconds
+LINKS = 5
+
+CLOSES = """
+def main(kernel):
+    for message in kernel.messages():
+        message.reply(b"closed")
+        message.link.close()
+"""
+
+
+def test_host_lets_go_of_links_that_an_instance_closes(tmp_path):
+    """Also of the lanes at which a watchdog and a panic report look."""
+    (tmp_path / "web.py").write_text(CLOSES)
+    with mk.Machine(memory="64M") as machine:
+        web = machine.create("web", memory="32M", exclusive=False)
+        web.load(f"{tmp_path}/web.py")
+        web.boot(until="ready")
+        before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (machine.pid, web.pid)]
+        for _ in range(LINKS):
+            with machine.connect("web", capacity="64K") as link:
+                assert link.request(b"", timeout=PATIENCE).payload == b"closed"
+                with pytest.raises(mk.Closed):
+                    link.recv(timeout=PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while (now := [len(os.listdir(f"/proc/{pid}/fd")) for pid in (machine.pid, web.pid)]) != before:
+            assert time.monotonic() < deadline, (before, now)
