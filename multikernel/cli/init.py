@@ -36,8 +36,8 @@ def init(
 ) -> None:
     """Make a machine that stays.
 
-    It has a pool of cpus and memory for instances, and stays until `multikernel shutdown`. It also ends with its host
-    process: there is no new host that takes over yet.
+    It has a pool of cpus and memory for instances, and stays until `multikernel shutdown`. Should its host process be
+    killed, another takes over, and the instances go on.
     """
     as_json = as_json or (report and form == "json")
     if dry_run:
