@@ -58,6 +58,20 @@ def ask_first(
     return answer["ok"], got
 
 
+def join(channel: Channel, machine: str, timeout: float) -> tuple[dict[str, Any], list[int]]:
+    """Be let in by the host of a machine that runs. Returns and raises as `ask_first`."""
+    try:
+        return ask_first(channel, {"verb": "join", "id": 0}, [], timeout)
+    except Timeout:
+        raise _silent(machine) from None
+
+
+def _silent(machine: str) -> Timeout:
+    return Timeout(
+        f"the host of machine {machine!r} does not answer: it is stopped, or hangs. Its instances go on.", name=machine
+    )
+
+
 class Connection:
     """A control connection to a host.
 
@@ -186,7 +200,7 @@ class Connection:
             poll = select.poll()
             poll.register(self._channel, select.POLLOUT)
             if not poll.poll(_milliseconds(deadline)):
-                raise self._silent()
+                raise _silent(self._machine)
 
     def _await(self, number: int, deadline: float | None) -> Received:
         """The answer to request `number`: read by this thread, or by one that reads for all."""
@@ -196,7 +210,7 @@ class Connection:
                 with self._changed:
                     while self._reader is not None and self._answers[number] is None and not self._gone:
                         if not self._changed.wait(_left(deadline)):
-                            raise self._silent()
+                            raise _silent(self._machine)
                     answer = self._answers[number]
                     if answer is not None:
                         return answer
@@ -213,7 +227,7 @@ class Connection:
             try:
                 received = self._channel.receive(timeout=None if left is None else max(left, 0.001))
             except Timeout:
-                raise self._silent() from None
+                raise _silent(self._machine) from None
             except Closed:
                 self._gone = True
                 raise self._closed() from None
@@ -244,12 +258,6 @@ class Connection:
             f"machine {self._machine!r} is gone: its host has ended, or this connection was closed",
             name=self._machine,
             sent=sent,
-        )
-
-    def _silent(self) -> MultikernelError:
-        return Timeout(
-            f"the host of machine {self._machine!r} does not answer: it is stopped, or hangs. Its instances go on.",
-            name=self._machine,
         )
 
 

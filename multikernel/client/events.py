@@ -8,7 +8,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Self
 
-from multikernel.client.connection import ask_first
+from multikernel.client.connection import join
 from multikernel.errors import Closed, NotOwner, Timeout, from_wire
 from multikernel.host import address
 from multikernel.host.rundir import RunDir
@@ -41,7 +41,7 @@ class Events:
         self._pid = os.getpid()
         self._channel = address.connect(RunDir(machine))
         try:
-            _, page = ask_first(self._channel, {"verb": "join", "id": 0}, [], _ANSWERS_WITHIN)
+            _, page = join(self._channel, machine, _ANSWERS_WITHIN)
             close_all(page)
             self._channel.send({"verb": "events", "id": 1})
             answer, _ = self._channel.receive(timeout=_ANSWERS_WITHIN) or ({}, [])

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from multikernel.client import launch
-from multikernel.client.connection import Connection, ask_first
+from multikernel.client.connection import Connection, join
 from multikernel.client.sight import Sight
 from multikernel.errors import Closed, MultikernelError, NotFound, NotOwner, ResourceError
 from multikernel.host import address
@@ -276,7 +276,7 @@ class Membership:
         with contextlib.suppress(MultikernelError), self._joining:
             self._looked = time.monotonic()
             if self._connection.closed:  # else another thread was quicker
-                self._renew(*_introduce(address.connect(RunDir(self.name), timeout=0)), None)
+                self._renew(*_introduce(self.name, address.connect(RunDir(self.name), timeout=0)), None)
 
     def shut_down(self, timeout: float) -> None:
         """End the machine, with `timeout` seconds for its instances to halt; return when nothing is left of it."""
@@ -375,7 +375,7 @@ def _join(name: str, within: float) -> tuple[Channel, dict[str, Any], int, HostP
     while True:
         try:
             listening = address.connect(RunDir(name), timeout=max(0.0, deadline - time.monotonic()))
-            return *_introduce(listening), None
+            return *_introduce(name, listening), None
         except Closed:  # it was killed when we came
             if time.monotonic() >= deadline:
                 raise
@@ -389,9 +389,9 @@ def _join(name: str, within: float) -> tuple[Channel, dict[str, Any], int, HostP
                 return channel, answer, page, process
 
 
-def _introduce(channel: Channel) -> tuple[Channel, dict[str, Any], int]:
+def _introduce(name: str, channel: Channel) -> tuple[Channel, dict[str, Any], int]:
     try:
-        answer, fds = ask_first(channel, {"verb": "join", "id": 0}, [], _JOINS_WITHIN)
+        answer, fds = join(channel, name, _JOINS_WITHIN)
         (page,) = expect(fds, 1, "the answer to join")
     except BaseException:
         channel.close()

@@ -783,6 +783,7 @@ def test_a_machine_that_answers_no_more_is_7(cli, machine, monkeypatch):
     finally:
         os.kill(pid, signal.SIGCONT)
     assert error["type"] == "Timeout"
+    assert f"the host of machine {machine!r} does not answer: it is stopped, or hangs" in error["message"]
 
 
 def test_a_broken_pipe_of_a_run_is_quiet_and_ends_it(cli, directory):
