@@ -94,7 +94,7 @@ def _status(run: Incarnation) -> Status | None:
 
 
 def _cause(run: Incarnation, end: End) -> str:
-    last = end.traceback.rstrip().rpartition("\n")[2]
+    last = end.error
     match end.reason:
         case "watchdog":
             return f"watchdog: no sign of life for {run.hung_for:.1f} s"

@@ -18,6 +18,15 @@ PHASES = ("spawned", "pinned", "mapped", "imported", "active", "ready", "ending"
 """How far an incarnation has come, in order."""
 
 
+_HEAD = "Traceback (most recent call last):"
+_IN_GROUP = "  | "  # before each line of an ExceptionGroup
+_CHAINED = (
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+)
+"""What stands between two tracebacks, of which the last one counts (traceback.py)."""
+
+
 @dataclass(frozen=True)
 class End:
     """How an incarnation of an instance ended.
@@ -36,6 +45,21 @@ class End:
     signal: int = 0
     traceback: str = ""
     forced: bool = False
+
+    @property
+    def error(self) -> str:
+        """The line of the traceback that says what was raised; its message may go on, and notes may follow. "": none.
+
+        Where the traceback is none, or its beginning was cut off, that is its last line.
+        """
+        lines = self.traceback.strip("\n").split("\n")
+        heads = [number for number, text in enumerate(lines) if text in _CHAINED]
+        rest = lines[heads[-1] + 1 :] if heads else lines
+        begun = next((number for number, text in enumerate(rest) if text.endswith(_HEAD)), None)
+        if begun is None:
+            return lines[-1].strip()
+        below = (text.removeprefix(_IN_GROUP) for text in rest[begun + 1 :])
+        return next((text for text in below if text[:1].strip()), lines[-1]).strip()
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _last_end(end: End | None) -> list[tuple[str, object]]:
         ("LastEndCode", end.code),
         ("LastEndSignal", _signal(end.signal)),
         ("LastEndForced", end.forced),
-        ("LastEndError", line(end.traceback.strip().rpartition("\n")[2]) or None),
+        ("LastEndError", line(end.error) or None),
     ]
 
 
