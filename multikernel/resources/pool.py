@@ -162,7 +162,7 @@ def _advice(holders: tuple[str, ...], *, ask_for_those: bool) -> str:
     ways = ["ask for those"] if ask_for_those else []
     if holders:
         ways.append(f"delete {_names(holders)}")
-        ways.append("create all that share a cpu with exclusive=False")
+        ways.append("create all that share a cpu with exclusive=False (--shared)")
     if not ways:
         ways.append("make the machine with more cpus")
     text = ", or ".join(ways)

@@ -22,7 +22,7 @@ def test_conflict_names_what_was_asked_what_is_free_and_what_to_do(pool):
         pool.reserve("web", (2, 5), 0)
     assert str(caught.value) == (
         "cannot give cpus 2,5 to 'web': cpu 2 is held by 'db', cpu 5 is not in the pool (0-3). "
-        "Free: 0-1,3. Ask for those, or delete 'db', or create all that share a cpu with exclusive=False."
+        "Free: 0-1,3. Ask for those, or delete 'db', or create all that share a cpu with exclusive=False (--shared)."
     )
     assert caught.value.asked == (2, 5)
     assert caught.value.free == (0, 1, 3)
