@@ -166,7 +166,15 @@ static int attach(struct mk_kernel *k)
 	if (result)
 		return mk_refuse(result, "mapping the machine's page: %s", strerror(-result));
 	result = make_pages(k, given.console);
-	return result ? result : meet_host(k, given.lane, given.bell);
+	if (!result)
+		result = meet_host(k, given.lane, given.bell);
+	/* Last, so that the host need not wait for it: a library is loaded for it. The image goes on when it is done. */
+	if (!result && given.crash >= 0) {
+		result = mk_catch_crashes(given.crash);
+		if (result)
+			return mk_refuse(result, "preparing for last words: %s", strerror(-result));
+	}
+	return result;
 }
 
 /* Give back all that there is so far. */

@@ -172,6 +172,7 @@ struct given {
 	int machine; /* what the host says of everybody */
 	int lane;    /* the producer object of the host lane */
 	int bell;    /* this side of its socket pair */
+	int crash;   /* where last words go; -1: nowhere */
 };
 
 /* Who this is, into @k, and what it was given. @return 0 or -errno, with the words of mk_refuse */

@@ -97,12 +97,12 @@ static int read_identity(struct mk_kernel *k, struct mk_document *manifest, int 
 	return 0;
 }
 
-/* What there is besides: data, a place for last words, and the wish to leave core files. */
+/* What there is besides: data, and the wish to leave core files. */
 static int take_extras(struct mk_kernel *k, const struct mk_document *manifest)
 {
 	struct rlimit core;
 	int file = find_descriptor(manifest, "initrd:file"), directory = find_descriptor(manifest, "initrd:directory");
-	int crash = find_descriptor(manifest, "crash"), panic = find_descriptor(manifest, "panic"), result = 0;
+	int panic = find_descriptor(manifest, "panic"), result = 0;
 	bool dumpable;
 
 	k->instances = find_descriptor(manifest, "instances");
@@ -120,8 +120,6 @@ static int take_extras(struct mk_kernel *k, const struct mk_document *manifest)
 		result = mk_map_data(&k->panic, panic);
 	if (panic >= 0)
 		close(panic);
-	if (!result && crash >= 0)
-		result = mk_catch_crashes(crash);
 	if (!result && !mk_document_truth(manifest, "core", &dumpable) && dumpable) {
 		result = mk_process_stay_dumpable();
 		if (getrlimit(RLIMIT_CORE, &core) == 0) {
@@ -150,6 +148,7 @@ int mk_read_manifest(struct mk_kernel *k, struct given *given)
 	given->machine = descriptor(&manifest, "machine");
 	given->lane = descriptor(&manifest, "lane");
 	given->bell = descriptor(&manifest, "bell");
+	given->crash = find_descriptor(&manifest, "crash");
 	if (given->control < 0 || given->console < 0 || given->machine < 0 || given->lane < 0 || given->bell < 0)
 		return -EPROTO;
 	return take_extras(k, &manifest);

@@ -116,6 +116,7 @@ class Registry:
         instance.named.keep_with(self._deposit, instance.id)
         self.instances[name] = instance
         self.publish(instance)
+        self._changed()
         self.announcer.tell("created", instance)
         return instance
 
@@ -214,7 +215,6 @@ class Registry:
         if self._deposit is not None:
             self._deposit.keep(instance)
         self.page.write_instance(instance.record())
-        self._changed()
 
     def keep(self, instance: Instance) -> None:
         """Let another host know what is asked of it: an end that was asked for is not one by itself."""

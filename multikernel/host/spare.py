@@ -102,13 +102,11 @@ def _wait(channel: Channel, zygote: int) -> Birth:
     told = select.poll()
     told.register(channel, select.POLLIN)
     try:
+        process.default_signals()
         with contextlib.closing(rehearse()) as steps:
             while not told.poll(0) and next(steps, steps) is not steps:
                 pass
-    except (
-        MultikernelError,
-        OSError,
-    ) as error:  # it may boot nevertheless; if not, that is said to whoever has it boot
+    except (MultikernelError, OSError) as error:  # it may boot nevertheless, or say why not to whoever waits for it
         log.write(f"a spare has not rehearsed: {error}")
     gc.collect()  # what the error held: to be closed before its descriptors are others'
     process.close_all_but([channel.fileno()])  # the zygote's other things, by which somebody sees its end

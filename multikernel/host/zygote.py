@@ -101,6 +101,7 @@ def main(channel: Channel, rundir: RunDir, *, persistent: bool, preload: Sequenc
         with contextlib.suppress(Closed):
             channel.send({"push": "unprepared", "failed": to_wire(error)})
         return 1
+    process.default_signals()  # what it has from the host, or what is preloaded has made, is no child's
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # its end is the host's to say
         signal.signal(number, signal.SIG_IGN)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -318,6 +319,7 @@ class _Zygote:
         if pid == 0:
             os.setsid()
             self._close()
+            process.default_signals()
             return birth
         try:
             self._announce(birth.manifest, pid)

@@ -1,8 +1,8 @@
 """How an instance boots: what the child that the zygote has forked does, from its first instruction to its end.
 
     1  confine     pinned to its cpus, and verified; killed when the zygote ends, but for a persistent machine's; closed
-                   to others; a name of its own; stdin, stdout and stderr; no signal handler and no descriptor that it
-                   was not given
+                   to others; a name of its own; stdin, stdout and stderr; no descriptor that it was not given, and no
+                   signal handler: whoever forked it, or executed it, has seen to that
     2  map         its own status page, console and half of the host lane are made and sealed; the host gets them
     3  enter       the image is imported from the sealed bytes
     4  main        `main(kernel)`
@@ -125,7 +125,6 @@ def _confine(manifest: Manifest, given: protocol.Descriptors, extras: dict[str, 
     if manifest.core:
         process.stay_dumpable()
     process.set_name(f"mk:{manifest.name}")
-    process.default_signals()
     _redirect(given.console_write, extras.pop("input"))
     process.close_all_but([fd for fd in (*given, *extras.values()) if fd != given.console_write])
     faulthandler.enable(extras["crash"])  # the host's memory: it outlives us

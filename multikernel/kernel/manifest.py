@@ -43,7 +43,8 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return dataclasses.asdict(self) | {"cpus": list(self.cpus), "extras": list(self.extras)}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"cpus": list(self.cpus), "extras": list(self.extras)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:

@@ -13,9 +13,10 @@ each descriptor "fd:NAME", by the names of `Descriptors` and of the manifest's e
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multikernel._core import ffi, lib
 from multikernel.errors import MultikernelError
@@ -70,15 +71,13 @@ def execute(
 
 
 def _execute(manifest: Manifest, console: int, typed: int, fds: list[int], program: int, argv: Sequence[str]) -> int:
-    environment = {**os.environb, VARIABLE.encode(): b"%d" % lib.MK_SPAWN_FIRST}
-    texts = [ffi.new("char[]", b"%s=%s" % item) for item in environment.items()]
     words = [ffi.new("char[]", os.fsencode(word)) for word in argv]
     held = {  # for as long as the call takes
         "fds": ffi.new("int[]", fds),
         "cpus": ffi.new("uint32_t[]", list(manifest.cpus)),
         "directory": ffi.new("char[]", os.fsencode(manifest.directory)),
         "argv": ffi.new("char *[]", [*words, ffi.NULL]),
-        "envp": ffi.new("char *[]", [*texts, ffi.NULL]),
+        "envp": ffi.new("char *[]", [*_environment(), ffi.NULL]),
     }
     what = ffi.new(
         "struct mk_spawn *",
@@ -91,6 +90,13 @@ def _execute(manifest: Manifest, console: int, typed: int, fds: list[int], progr
     if pid < 0:
         raise _failure(manifest, step[0], -pid)
     return pid
+
+
+@functools.cache
+def _environment() -> list[Any]:
+    """What is executed has the zygote's environment, which is what it is, and one variable more."""
+    environment = {**os.environb, VARIABLE.encode(): b"%d" % lib.MK_SPAWN_FIRST}
+    return [ffi.new("char[]", b"%s=%s" % item) for item in environment.items()]
 
 
 def _failure(manifest: Manifest, step: int, code: int) -> MultikernelError:

@@ -102,7 +102,7 @@ def close_all_but(keep: Collection[int]) -> None:
 def default_signals() -> None:
     """Handle every signal as a fresh Python program does, whatever the process that was forked did."""
     signal.set_wakeup_fd(-1)
-    for number in handled():
+    for number in _handled():
         if signal.getsignal(number) not in (signal.SIG_DFL, None):  # the C library's own, and faulthandler's, stay
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -111,7 +111,7 @@ def default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def handled() -> list[int]:
+def _handled() -> list[int]:
     """The signals that this process ignores or handles; by the system, since Python is slow to say so of each."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         masks = [int(line.split()[1], 16) for line in status if line.startswith(("SigIgn:", "SigCgt:"))]

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from multikernel.image import Image, load
 from multikernel.ipi.half import LinkHalf
 from multikernel.ipi.hostlane import HostLane, HostLaneReceiver
-from multikernel.kernel import process
 from multikernel.kernel.manifest import Manifest
 from multikernel.kernel.runtime import Kernel
 from multikernel.shm.channel import Channel, close_all
@@ -59,8 +58,6 @@ def _live() -> Generator[None, None, None]:
         request, given = ours.receive()
         stack.callback(close_all, given)
         manifest = Manifest.from_json(request["manifest"])
-        yield
-        process.handled()
         yield
         lane = HostLane.create(1, 1)
         stack.callback(lane.close)
