@@ -79,7 +79,7 @@ def test_native_instance_that_is_killed_after_all_is_told_and_boots_again(machin
 
 
 def test_native_instance_waits_for_the_successor_of_a_peer_that_died_with_the_host(machine, tmp_path_factory):
-    """However long the next host takes to come. It waits in the middle of a send, where nothing wakes it for its host."""
+    """However long the next host takes. It waits in the middle of a send, where nothing wakes it for its host."""
     make(machine, "last", restart=mk.Restart("always", delay=0.0))
     make(machine, "first", "last", spec=str(build(IMAGES / "relay.c", tmp_path_factory.mktemp("relay"))))
     with machine.connect("first", capacity="64K") as link:
