@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from multikernel.host import address
+from multikernel.host.rundir import RunDir
 from multikernel.kernel.protocol import PROTOCOL
 from tests.eventually import PATIENCE
-from tests.faults.killing import is_told, kill, victims
+from tests.faults.killing import is_told, kill, victims, zygote
+from tests.images.relay import FORMAT
+from tests.succession import Stream, make
 
 from .build import IMAGES, ROOT, build
 
@@ -72,6 +76,30 @@ def test_native_instance_that_is_killed_after_all_is_told_and_boots_again(machin
     assert web.state == "failed"
     web.boot()
     assert (web.state, web.epoch) == ("active", 2)
+
+
+def test_native_instance_waits_for_the_successor_of_a_peer_that_died_with_the_host(machine, tmp_path_factory):
+    """However long the next host takes. It waits in the middle of a send, where nothing wakes it for its host."""
+    make(machine, "last", restart=mk.Restart("always", delay=0.0))
+    make(machine, "first", "last", spec=str(build(IMAGES / "relay.c", tmp_path_factory.mktemp("relay"))))
+    with machine.connect("first", capacity="64K") as link:
+        stream = Stream(link)
+        stream.step()
+        stream.finish()
+        kill(zygote(machine))  # the next one is in a session of its own: the end of the host does not make it go on
+        stopped, pids = zygote(machine), (machine["last"].pid, machine.pid)
+        os.kill(stopped, signal.SIGSTOP)
+        os.kill(pids[0], signal.SIGSTOP)
+        while link.try_send(FORMAT.pack(stream.sent, 0)):  # until the lanes on the way are full
+            stream.sent += 1
+        try:
+            kill(*pids)
+            with pytest.raises(mk.Timeout):
+                address.connect(RunDir(machine.name), timeout=1.5)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        stream.finish()
+    assert (machine["first"].epoch, machine["last"].epoch) == (1, 2)
 
 
 def test_both_runtimes_speak_one_version_of_the_protocol():
