@@ -28,7 +28,7 @@ DIES = """
 """
 SAVES = """
     def main(kernel):
-        for message in kernel.messages(timeout=0.5):
+        for message in kernel.messages(timeout=2.0):
             message.reply(b"saved %d %s" % (message.redelivered, message.payload))
 """
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multikernel.errors import Closed, from_wire
 from multikernel.shm.channel import close_all
-from multikernel.shm.waiting import deadline
+from multikernel.shm.waiting import FOR_EVER, deadline
 
 if TYPE_CHECKING:
     from multikernel.ipi.hostlane import HostLaneReceiver
@@ -127,7 +127,7 @@ class HostSide:
         """
         answers: list[tuple[dict[str, Any], list[int]]] = []
         number = self.begin(document, fds, lambda answer, got: answers.append((answer, got)))
-        until = deadline(timeout + 5)  # the host says it first
+        until = deadline(min(timeout + 5, FOR_EVER))  # the host says it first
         try:
             while not answers:
                 left = max(0.001, (until - time.monotonic_ns()) / 1e9)

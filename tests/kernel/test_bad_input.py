@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
+import multikernel as mk
 from tests.eventually import PATIENCE
 
 ASKS = """
@@ -44,3 +48,15 @@ def test_bad_input_is_an_error_where_it_was_given(boot, web, ask, said):
     assert bytes(link.request(b"ask", timeout=PATIENCE).payload).decode().startswith(said)
     assert bytes(link.request(b"ask", timeout=PATIENCE).payload).decode().startswith(said)
     assert web.halt(timeout=PATIENCE).reason == "halted"
+
+
+def test_a_connect_without_a_limit_waits_for_a_host_that_is_held_up(boot, machine):
+    link = boot(ASKS.format(ask="kernel.connect('nobody', timeout=math.inf)"))
+    os.kill(machine.pid, signal.SIGSTOP)
+    try:
+        link.send(b"ask")
+        with pytest.raises(mk.Timeout):
+            link.recv(timeout=0.1)
+    finally:
+        os.kill(machine.pid, signal.SIGCONT)
+    assert link.recv(timeout=PATIENCE).payload.startswith(b"NotFound: no instance 'nobody'")

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from multikernel.errors import Closed, MessageTooLarge, MultikernelError, Timeout
 from multikernel.shm.channel import MAX_DEPTH, MAX_DESCRIPTORS, MAX_DOCUMENT, Channel, ProtocolError, expect
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +96,7 @@ def test_documents_arrive_whole_and_in_order(pair: tuple[Channel, Channel]) -> N
     for number in range(100):
         assert ours.send({"number": number, "text": "é" * number}) is True
     for number in range(100):
-        assert theirs.receive(timeout=5) == ({"number": number, "text": "é" * number}, [])
+        assert theirs.receive(timeout=PATIENCE) == ({"number": number, "text": "é" * number}, [])
 
 
 plain = st.recursive(
@@ -114,7 +115,7 @@ def test_any_plain_document_comes_out_as_it_went_in(document: dict[str, Any]) ->
     ours, theirs = Channel.pair()
     with ours, theirs:
         ours.send(document)
-        assert theirs.receive(timeout=5) == (document, [])
+        assert theirs.receive(timeout=PATIENCE) == (document, [])
 
 
 def test_a_file_name_that_is_not_utf8_survives(pair: tuple[Channel, Channel]) -> None:
@@ -130,7 +131,7 @@ def test_the_largest_document_arrives_and_one_byte_more_is_refused_before_it_is_
     ours, theirs = pair
     fill = "x" * (MAX_DOCUMENT - len('{"a":""}'))
     ours.send({"a": fill})
-    assert theirs.receive(timeout=5) == ({"a": fill}, [])
+    assert theirs.receive(timeout=PATIENCE) == ({"a": fill}, [])
     with pytest.raises(MessageTooLarge) as caught:
         ours.send({"a": fill + "x"})
     assert (caught.value.fields["size"], caught.value.fields["limit"]) == (MAX_DOCUMENT + 1, MAX_DOCUMENT)
@@ -147,7 +148,7 @@ def nested(depth: int) -> Any:
 def test_the_sender_refuses_what_the_receiver_would_refuse(pair: tuple[Channel, Channel]) -> None:
     ours, theirs = pair
     ours.send(nested(MAX_DEPTH))
-    assert theirs.receive(timeout=5) == (nested(MAX_DEPTH), [])
+    assert theirs.receive(timeout=PATIENCE) == (nested(MAX_DEPTH), [])
     for bad in (nested(MAX_DEPTH + 1), nested(100_000)):
         with pytest.raises(ValueError, match="nested deeper"):
             ours.send(bad)
@@ -220,14 +221,14 @@ def test_without_a_free_descriptor_a_document_arrives_alone_and_none_is_kept(pai
                 fds.append(os.dup(fds[0]))
         for _ in range(2):
             os.close(fds.pop())
-        assert pair[1].receive(timeout=5) == ({"first": 1}, [])
+        assert pair[1].receive(timeout=PATIENCE) == ({"first": 1}, [])
         for _ in range(2):  # both are free again
             fds.append(os.dup(fds[0]))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in fds:
             os.close(fd)
-    assert pair[1].receive(timeout=5) == ({"next": 1}, [])
+    assert pair[1].receive(timeout=PATIENCE) == ({"next": 1}, [])
 
 
 def test_what_did_not_come_as_it_should_is_closed_and_said_with_what_may_be_the_reason() -> None:
@@ -275,9 +276,9 @@ def test_what_is_no_document_is_refused_without_its_descriptors_and_the_next_one
     send_raw(peer, b'{"next":1}', [fd])
     before = open_descriptors()
     with pytest.raises(ProtocolError):
-        channel.receive(timeout=5)
+        channel.receive(timeout=PATIENCE)
     assert open_descriptors() == before
-    document, received = channel.receive(timeout=5) or ({}, [])
+    document, received = channel.receive(timeout=PATIENCE) or ({}, [])
     assert document == {"next": 1}
     for one in [fd, *received]:
         os.close(one)
@@ -291,14 +292,14 @@ def test_surplus_descriptors_are_refused_and_all_of_them_closed(
     send_raw(peer, b"{}", [0] * count)
     before = open_descriptors()
     with pytest.raises(ProtocolError, match=f"the {MAX_DESCRIPTORS} that are allowed"):
-        channel.receive(timeout=5)
+        channel.receive(timeout=PATIENCE)
     assert open_descriptors() == before
 
 
 def test_an_empty_packet_counts_as_the_end(hostile: tuple[Channel, socket.socket]) -> None:
     hostile[1].send(b"")
     with pytest.raises(Closed):
-        hostile[0].receive(timeout=5)
+        hostile[0].receive(timeout=PATIENCE)
 
 
 @given(data=st.binary(min_size=1, max_size=200))
@@ -307,7 +308,7 @@ def test_random_bytes_are_a_document_or_a_protocol_error(data: bytes) -> None:
     with Channel(one) as channel, other:
         other.send(data)
         with suppress(ProtocolError):
-            received = channel.receive(timeout=5)
+            received = channel.receive(timeout=PATIENCE)
             assert received is not None
             assert received == (json.loads(data), [])
 
@@ -404,13 +405,13 @@ def test_what_a_killed_peer_had_sent_is_received_before_closed() -> None:
             pid = in_child(send_and_die)
         assert exit_code(pid) == -signal.SIGKILL
         for number in range(10):
-            received = ours.receive(timeout=5)
+            received = ours.receive(timeout=PATIENCE)
             assert received is not None
             assert received[0] == {"number": number}
             os.close(received[1][0])
         for _ in range(2):
             with pytest.raises(Closed):
-                ours.receive(timeout=5)
+                ours.receive(timeout=PATIENCE)
         with pytest.raises(Closed):
             ours.send({})
 
@@ -453,7 +454,7 @@ def test_receive_times_out_no_earlier_than_asked(pair: tuple[Channel, Channel]) 
     started = time.monotonic()
     with pytest.raises(Timeout) as caught:
         pair[0].receive(timeout=0.05)
-    assert 0.05 <= time.monotonic() - started < 5
+    assert 0.05 <= time.monotonic() - started < PATIENCE
     assert isinstance(caught.value, TimeoutError)
 
 
@@ -470,7 +471,7 @@ def test_a_timeout_outlives_the_signals_that_interrupt_it(pair: tuple[Channel, C
         started = time.monotonic()
         with pytest.raises(Timeout):
             pair[0].receive(timeout=0.3)
-        assert 0.3 <= time.monotonic() - started < 5
+        assert 0.3 <= time.monotonic() - started < PATIENCE
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -545,7 +546,7 @@ def test_a_forked_copy_that_is_closed_leaves_the_channel_as_it_was(pair: tuple[C
     ours, theirs = pair
     assert exit_code(in_child(ours.close)) == 0
     ours.send({"still": "here"})
-    assert theirs.receive(timeout=5) == ({"still": "here"}, [])
+    assert theirs.receive(timeout=PATIENCE) == ({"still": "here"}, [])
 
 
 def test_detach_gives_the_descriptor_away_and_another_channel_takes_it_up(pair: tuple[Channel, Channel]) -> None:
@@ -554,7 +555,7 @@ def test_detach_gives_the_descriptor_away_and_another_channel_takes_it_up(pair: 
     assert ours.fileno() == -1
     with Channel(socket.socket(fileno=fd)) as again:
         again.send({"a": 1})
-        assert theirs.receive(timeout=5) == ({"a": 1}, [])
+        assert theirs.receive(timeout=PATIENCE) == ({"a": 1}, [])
 
 
 def test_peer_names_the_process_on_the_other_side(pair: tuple[Channel, Channel]) -> None:
