@@ -153,9 +153,7 @@ def held(pid: int) -> int:
 
 def settled(machine: mk.Machine, web: mk.Instance, before: tuple[int, ...]) -> None:
     """Nothing is left: the host lets go of a link once it has read that it is closed."""
-    deadline = time.monotonic() + PATIENCE
-    while (now := holdings(machine, web)) != before:
-        assert time.monotonic() < deadline, (before, now)
+    until(lambda: holdings(machine, web) == before)
 
 
 @pytest.mark.parametrize("who", ["host", "zygote", "program"])
