@@ -43,6 +43,7 @@ class Server:
         self._reserved, self._reserve = first, reserve
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
+        self._refuses = False  # whether the last one who came could not be accepted, which was said then
         self.answers = Answers()
 
     def listen(self, sock: socket.socket) -> None:
@@ -86,10 +87,13 @@ class Server:
         except BlockingIOError:
             return
         except OSError as error:  # no descriptors: the one that waits would wake us again at once, and for ever
-            log.write(f"cannot accept a client: {error}")
+            if not self._refuses:
+                log.write(f"cannot accept a client: {error}. It is tried again until it can be.")
+            self._refuses = True
             self._loop.remove_reader(self._socket)
             self._loop.call_later(_BREATH, self._breathe)
             return
+        self._refuses = False
         try:
             self.admit(Channel(sock))
             self._host.publish()

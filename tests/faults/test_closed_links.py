@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
 import multikernel as mk
+from tests.eventually import PATIENCE, until
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 LINKS = 5
 
 CLOSES = """
@@ -20,6 +19,11 @@ def main(kernel):
 """
 
 
+def held(machine: mk.Machine, web: mk.Instance) -> list[int]:
+    """How many descriptors host and instance have."""
+    return [len(os.listdir(f"/proc/{pid}/fd")) for pid in (machine.pid, web.pid)]
+
+
 def test_host_lets_go_of_links_that_an_instance_closes(tmp_path):
     """Also of the lanes at which a watchdog and a panic report look."""
     (tmp_path / "web.py").write_text(CLOSES)
@@ -27,12 +31,10 @@ def test_host_lets_go_of_links_that_an_instance_closes(tmp_path):
         web = machine.create("web", memory="32M", exclusive=False)
         web.load(f"{tmp_path}/web.py")
         web.boot(until="ready")
-        before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (machine.pid, web.pid)]
+        before = held(machine, web)
         for _ in range(LINKS):
             with machine.connect("web", capacity="64K") as link:
                 assert link.request(b"", timeout=PATIENCE).payload == b"closed"
                 with pytest.raises(mk.Closed):
                     link.recv(timeout=PATIENCE)
-        deadline = time.monotonic() + PATIENCE
-        while (now := [len(os.listdir(f"/proc/{pid}/fd")) for pid in (machine.pid, web.pid)]) != before:
-            assert time.monotonic() < deadline, (before, now)
+        until(lambda: held(machine, web) == before)

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import multikernel as mk
+from tests.eventually import PATIENCE
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
 SEED = int(os.environ.get("MULTIKERNEL_SEED", "20260101"))
-PATIENCE = 20.0  # seconds, for what takes half of one
 ECHO = str(Path(__file__).parent.parent / "images" / "echo.py")
 
 PROGRAM = """

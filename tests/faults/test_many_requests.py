@@ -15,6 +15,7 @@ from multikernel.errors import MultikernelError, from_wire
 from multikernel.host import address
 from multikernel.host.answers import MOST_REQUESTS
 from multikernel.host.rundir import RunDir
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 FACTOR = int(os.environ.get("MULTIKERNEL_STRESS", "1"))
 REQUESTS = 10_000 * FACTOR  # with MULTIKERNEL_STRESS=10 it is a hundred thousand
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 ECHO = f"{Path(__file__).parent.parent / 'images' / 'echo.py'}:main"
 
 

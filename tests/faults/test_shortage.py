@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import multikernel as mk
+from multikernel.host import address
 from multikernel.host.rundir import RunDir
+from multikernel.kernel.protocol import PROTOCOL
 from tests.eventually import PATIENCE, until
 from tests.native.build import build
 from tests.test_lifecycle import names_of_children, state_of
@@ -153,9 +155,7 @@ def held(pid: int) -> int:
 
 def settled(machine: mk.Machine, web: mk.Instance, before: tuple[int, ...]) -> None:
     """Nothing is left: the host lets go of a link once it has read that it is closed."""
-    deadline = time.monotonic() + PATIENCE
-    while (now := holdings(machine, web)) != before:
-        assert time.monotonic() < deadline, (before, now)
+    until(lambda: holdings(machine, web) == before)
 
 
 @pytest.mark.parametrize("who", ["host", "zygote", "program"])
@@ -204,6 +204,25 @@ def tries(machine: mk.Machine, short: Callable[[int], contextlib.AbstractContext
         if done:
             return count
     raise AssertionError(f"{MOST} are not enough")
+
+
+def test_client_that_comes_when_the_host_has_no_descriptors_is_let_in_when_it_has_some(machine, other):
+    """It waits; the others are served meanwhile, and the log says it once."""
+    log = RunDir(machine.name).log_path
+    with free_descriptors(machine.pid, 0):
+        channel = address.connect(RunDir(machine.name))
+        channel.send({"verb": "join", "id": 1, "protocol": PROTOCOL})
+        until(lambda: "cannot accept a client" in log.read_text())
+        with pytest.raises(mk.Timeout):
+            channel.receive(timeout=0.5)
+        machine.create("more", memory="1M", exclusive=False)
+        machine.delete("more")
+    with channel:
+        answer, (page,) = channel.receive(timeout=PATIENCE)
+        os.close(page)
+    assert answer["ok"]["name"] == machine.name
+    assert log.read_text().count("cannot accept a client") == 1
+    goes_on(machine)
 
 
 @pytest.mark.parametrize("kind", ["python", "native"])

@@ -21,13 +21,13 @@ from multikernel.host import address
 from multikernel.host.rundir import RunDir
 from multikernel.image import sealed
 from multikernel.shm import objects
+from tests.eventually import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from multikernel.shm.channel import Channel
 
-PATIENCE = 20.0  # seconds, for what takes some milliseconds
 ECHO = f"{Path(__file__).parent.parent / 'images' / 'echo.py'}:main"
 TEXT = b"def main(kernel): pass\n"
 
