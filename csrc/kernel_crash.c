@@ -77,7 +77,7 @@ void mk_leave_crashes(void)
 	for (size_t i = 0; sink >= 0 && i < SIGNALS; i++)
 		if (sigaction(signals[i].number, NULL, &was) == 0 && was.sa_handler == say_where)
 			signal(signals[i].number, SIG_DFL); /* not one that the program has put in its place */
-	if (stack) /* else it may be the program's */
+	if (stack)                                          /* else it may be the program's */
 		sigaltstack(&none, NULL);
 	free(stack);
 	stack = NULL;
