@@ -422,7 +422,7 @@ for other in (rxs[::2], rxs[::-1]):
     mk.wait(other), mk.wait(other)
 os.getsid(0)
 for _ in range(300):
-    assert mk.wait(objects, timeout=LIMIT) == rxs[::5]
+    assert mk.wait(objects, timeout=60) == rxs[::5]
 os.getsid(0)
 for each in rings + txs + rxs:
     each.close()
