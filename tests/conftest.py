@@ -31,6 +31,8 @@ os.environ.pop("MULTIKERNEL_MACHINE", None)
 settings.register_profile("multikernel", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("multikernel")
 
+CPUS = os.sched_getaffinity(0)
+
 outcome = pytest.StashKey[bool]()
 
 
@@ -76,6 +78,7 @@ class Footprint:
     mappings: dict[tuple[str, str], str]
     directories: dict[str, str]
     threads: dict[int, str]
+    cpus: dict[int, str]  # that it may not use any more
 
     @classmethod
     def take(cls, known: frozenset[int] = frozenset()) -> Footprint:
@@ -86,12 +89,13 @@ class Footprint:
             mappings=our_mappings(),
             directories={entry.name: str(entry) for entry in RUN.iterdir()},
             threads={thread.ident or 0: thread.name for thread in threading.enumerate()},
+            cpus={cpu: f"a process that may not use cpu {cpu}" for cpu in CPUS - os.sched_getaffinity(0)},
         )
 
     def beyond(self, before: Footprint) -> list[str]:
         """One line for each thing that is here and was not there before."""
         lines = []
-        for kind in ("processes", "descriptors", "mappings", "directories", "threads"):
+        for kind in ("processes", "descriptors", "mappings", "directories", "threads", "cpus"):
             was, now = getattr(before, kind), getattr(self, kind)
             lines += [f"{kind}: {now[key]}" for key in now if key not in was]
         return lines
@@ -241,6 +245,7 @@ def remove_leftovers(known: frozenset[int], before: Footprint) -> None:
     for entry in RUN.iterdir():
         if entry.name not in before.directories:
             shutil.rmtree(entry, ignore_errors=True)
+    os.sched_setaffinity(0, CPUS)
 
 
 @pytest.fixture(autouse=True)

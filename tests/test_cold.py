@@ -83,7 +83,7 @@ def test_cold_instance_serves_halts_and_dies_as_any_other(machine, web):
     with machine.connect("web", timeout=PATIENCE) as link:
         assert link.request(b"hello", timeout=PATIENCE).payload == b"1 hello"
     assert it.halt() == mk.End("halted")
-    it.boot(cold=True, timeout=PATIENCE)
+    it.boot(cold=True, until="ready", timeout=PATIENCE)  # so it is in main
     os.kill(it.pid, signal.SIGSEGV)
     assert it.wait(timeout=PATIENCE).signal == signal.SIGSEGV
     assert "in main" in it.panic.threads

@@ -229,6 +229,8 @@ class Incarnation:
         early, self._early = self._early, []
         for document, fds in early:
             self._receive(document, fds)
+        if self.killed:  # before there was anything to kill it by: it was quicker to misbehave than the zygote to tell
+            self.kill()
 
     def push(self, document: Document, fds: Sequence[int] = ()) -> None:
         """Put a document on its control channel, and wake it."""

@@ -111,8 +111,10 @@ def test_a_run_whose_machine_is_gone_says_so(cli, machine, program, shell):
     read_line(running)
     with mk.Machine.attach(machine) as joined:
         census = joined._membership.request("census", {})
-        everything = [joined.pid, census["zygote"], joined["web"].pid]
-    for pid in everything:  # so that none is there to start another, or to be taken over
+        everything = [census["zygote"], joined.pid, joined["web"].pid]
+    # So that none is there to start another, or to be taken over. The zygote goes first: the system continues a stopped
+    # child whose parent is killed.
+    for pid in everything:
         os.kill(pid, signal.SIGSTOP)
     for pid in everything:
         os.kill(pid, signal.SIGKILL)

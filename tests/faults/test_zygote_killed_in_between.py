@@ -27,11 +27,13 @@ Ended = list[list[object]]
 
 @pytest.fixture
 def heirs() -> Iterator[list[int]]:
-    """Pids of hosts that are children of this process, and end with the machine."""
+    """Pids of hosts that are children of this process, and end with the machine. Each moves it as it does a zygote."""
     heirs: list[int] = []
+    allowed = os.sched_getaffinity(0)
     yield heirs
     for pid in heirs:
         os.waitpid(pid, 0)
+    os.sched_setaffinity(0, allowed)
 
 
 @pytest.fixture
