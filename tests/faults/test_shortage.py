@@ -231,6 +231,7 @@ def test_instance_without_descriptors_refuses_links_and_goes_on(machine, other, 
     web = make(machine, "web", ECHO if kind == "python" else str(build(IMAGES / "peer.c", tmp_path, "-rdynamic")))
     pid, before = web.pid, holdings(machine, web)
     with machine.connect("web") as old:
+        assert old.request(b"there?", timeout=PATIENCE).payload == b"there?"  # the other side has it whole by now
         for count in range(MOST):
             with free_descriptors(pid, count):
                 done = step_or_closed(machine)
