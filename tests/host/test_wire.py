@@ -58,6 +58,16 @@ def test_documents_arrive_in_order_with_their_descriptors():
     in_loop(body)
 
 
+@pytest.fixture
+def descriptors():
+    """As many as the host allows itself: more than are usual for an ordinary user's process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("descriptors")
 def test_peer_that_reads_late_gets_everything_in_order():
     async def body(side):
         fd = os.memfd_create("travels")
@@ -71,15 +81,6 @@ def test_peer_that_reads_late_gets_everything_in_order():
         assert not side.lost.done()
 
     in_loop(body)
-
-
-@pytest.fixture
-def descriptors():
-    """As many as the host allows itself: more than are usual for an ordinary user's process."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.usefixtures("descriptors")
