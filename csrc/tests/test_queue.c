@@ -402,10 +402,14 @@ static void killed_ones_lose_what_they_held_and_nothing_else(void)
 static void put_some_and_stay(void *argument)
 {
 	struct work *w = argument;
+	int code;
 
 	CHECK_EQ(mk_queue_admit(w->q, 0, 0), 0);
 	CHECK_EQ(put_number(w->q, 7), 0);
-	CHECK_EQ(mk_queue_admit(w->q, 0, 0), 0); /* a place that it does not use */
+	/* A place that it does not use; the second one has to wait until the first one's record was taken. */
+	while ((code = mk_queue_admit(w->q, 0, 0)) == -EAGAIN)
+		CHECK_EQ(mk_queue_wait_place(w->q, -1, true), 0);
+	CHECK_EQ(code, 0);
 	mk_store_release(w->total, 1);
 	pause();
 }

@@ -20,8 +20,12 @@ def main(kernel):
 
 
 def held(machine: mk.Machine, web: mk.Instance) -> list[int]:
-    """How many descriptors host and instance have."""
-    return [len(os.listdir(f"/proc/{pid}/fd")) for pid in (machine.pid, web.pid)]
+    """How many descriptors the host has, and the instance, if this user may look into it."""
+    of_host = machine._membership.request("census", {})["descriptors"]
+    try:
+        return [of_host, len(os.listdir(f"/proc/{web.pid}/fd"))]
+    except PermissionError:
+        return [of_host]
 
 
 def test_host_lets_go_of_links_that_an_instance_closes(tmp_path):
